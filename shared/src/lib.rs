@@ -1,1 +1,20 @@
+//! What two or more functions need. What one function needs stays in that function.
 
+// Decides and describes. No I/O: `tests/tidy.rs` checks.
+pub mod archive;
+pub mod backup;
+pub mod database_url;
+pub mod fingerprint;
+pub mod key;
+pub mod manifest;
+pub mod policy;
+pub mod verdict;
+
+// Touches the world.
+pub mod aws;
+pub mod config;
+pub mod error;
+pub mod sealed;
+pub mod secret;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,167 @@
+//! Every S3 key in the system. No other module builds or takes apart a key.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+use crate::backup::{BackupId, DatabaseName};
+use crate::verdict::Check;
+
+/// A key of the vault or of the work bucket.
+///
+/// Who may write where follows from the first segment alone: `backups/` dump, `verdicts/`
+/// verify and drill, `verify/` (work bucket) verify.
+#[derive(Clone, Copy, Debug)]
+pub enum Key<'a> {
+    /// Vault. One object of the archive, under the name of the attempt that wrote it.
+    Archive {
+        database: &'a DatabaseName,
+        id: BackupId,
+        attempt: &'a str,
+        object: &'a str,
+    },
+    /// Vault. The commit record, written last.
+    Manifest(&'a DatabaseName, BackupId),
+    /// Vault. Evidence, never overwritten: `nonce` keeps two of one second apart.
+    Verdict {
+        database: &'a DatabaseName,
+        id: BackupId,
+        at: Timestamp,
+        nonce: &'a str,
+        check: Check,
+    },
+    /// Work. What one invocation of a verify that needs several has found.
+    VerifyPart {
+        database: &'a DatabaseName,
+        id: BackupId,
+        run: &'a str,
+        part: u32,
+    },
+}
+
+impl fmt::Display for Key<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Archive {
+                database,
+                id,
+                attempt,
+                object,
+            } => write!(f, "backups/{database}/{id}/archive-{attempt}/{object}"),
+            Self::Manifest(database, id) => write!(f, "backups/{database}/{id}/manifest.json"),
+            Self::Verdict {
+                database,
+                id,
+                at,
+                nonce,
+                check,
+            } => {
+                let at = at.strftime("%Y%m%dT%H%M%SZ");
+                write!(f, "verdicts/{database}/{id}/{at}-{nonce}-{check}.json")
+            }
+            Self::VerifyPart {
+                database,
+                id,
+                run,
+                part,
+            } => write!(f, "verify/{database}/{id}/{run}/{part:05}.json"),
+        }
+    }
+}
+
+/// The prefix of everything `dump` ever wrote for a database.
+pub fn backups_prefix(database: &DatabaseName) -> String {
+    format!("backups/{database}/")
+}
+
+/// The prefix of the verdicts on all backups of a database.
+pub fn verdicts_prefix(database: &DatabaseName) -> String {
+    format!("verdicts/{database}/")
+}
+
+/// The prefix of the verdicts on one backup.
+pub fn verdicts_of_prefix(database: &DatabaseName, id: BackupId) -> String {
+    format!("verdicts/{database}/{id}/")
+}
+
+/// The backup that `key` lies under, if it is a key of `prefix` (one of the above).
+pub fn backup_under(prefix: &str, key: &str) -> Option<BackupId> {
+    key.strip_prefix(prefix)?.split('/').next()?.parse().ok()
+}
+
+/// Whether `key` is the commit record of the backup it lies under.
+pub fn is_manifest(database: &DatabaseName, key: &str) -> bool {
+    backup_under(&backups_prefix(database), key)
+        .is_some_and(|id| key == Key::Manifest(database, id).to_string())
+}
+
+/// The last segment: the name of an archive object within its attempt.
+pub fn object_name(key: &str) -> &str {
+    key.rsplit('/').next().unwrap_or(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_read_as_documented() {
+        let database: DatabaseName = "app".parse().unwrap();
+        let id: BackupId = "20261121T010000Z-nightly".parse().unwrap();
+        let at = "2026-11-21T01:30:05Z".parse().unwrap();
+        let check = Check::Verify;
+        let keys = [
+            Key::Archive {
+                database: &database,
+                id,
+                attempt: "k3",
+                object: "toc.dat.00000.age",
+            },
+            Key::Manifest(&database, id),
+            Key::Verdict {
+                database: &database,
+                id,
+                at,
+                nonce: "7f",
+                check,
+            },
+            Key::VerifyPart {
+                database: &database,
+                id,
+                run: "r1",
+                part: 2,
+            },
+        ];
+        assert_eq!(
+            keys.map(|key| key.to_string()),
+            [
+                "backups/app/20261121T010000Z-nightly/archive-k3/toc.dat.00000.age",
+                "backups/app/20261121T010000Z-nightly/manifest.json",
+                "verdicts/app/20261121T010000Z-nightly/20261121T013005Z-7f-verify.json",
+                "verify/app/20261121T010000Z-nightly/r1/00002.json",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_manifest_is_told_from_its_neighbours() {
+        let database: DatabaseName = "app".parse().unwrap();
+        for (key, expected) in [
+            ("backups/app/20261121T010000Z-nightly/manifest.json", true),
+            (
+                "backups/app/20261121T010000Z-nightly/archive-a/manifest.json",
+                false,
+            ),
+            (
+                "backups/app/20261121T010000Z-nightly/manifest.json.old",
+                false,
+            ),
+            (
+                "backups/app-2/20261121T010000Z-nightly/manifest.json",
+                false,
+            ),
+        ] {
+            assert_eq!(is_manifest(&database, key), expected, "{key}");
+        }
+    }
+}

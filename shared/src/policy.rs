@@ -1,0 +1,243 @@
+//! `lifeboat.toml`: which databases there are and how they are treated. Small, typed, and
+//! unknown keys are refused. Schedules are not here: they are template parameters.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::backup::DatabaseName;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Provider {
+    Neon,
+    Supabase,
+    Postgres,
+}
+
+/// The whole file, valid.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// age public keys: two or more, one of them offline.
+    pub recipients: Vec<String>,
+    pub databases: Vec<DatabasePolicy>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    recipients: Vec<String>,
+    #[serde(default)]
+    database: Vec<DatabasePolicy>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabasePolicy {
+    pub name: DatabaseName,
+    pub provider: Provider,
+    /// How long after its scheduled time a nightly backup may still be under way.
+    #[serde(default = "late_after_minutes")]
+    pub late_after_minutes: u32,
+    /// A dump that moves no byte for this long is ended.
+    #[serde(default = "stall_seconds")]
+    pub stall_seconds: u32,
+    /// A session that waits for our locks longer than this ends the dump.
+    #[serde(default = "yield_seconds")]
+    pub yield_seconds: u32,
+    /// Parallel `COPY` connections; absent: the function's vCPUs, at least 2.
+    pub connections: Option<u32>,
+    /// Tables above this many MiB (heap and TOAST) are cut into slices.
+    #[serde(default = "slice_mib")]
+    pub slice_mib: u32,
+}
+
+fn late_after_minutes() -> u32 {
+    60
+}
+
+fn stall_seconds() -> u32 {
+    60
+}
+
+fn yield_seconds() -> u32 {
+    30
+}
+
+fn slice_mib() -> u32 {
+    256
+}
+
+/// What is wrong with `lifeboat.toml`, and what to write instead.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    #[error("lifeboat.toml: {0}")]
+    Syntax(#[source] Box<toml::de::Error>),
+    #[error("lifeboat.toml: recipients[{index}] {recipient:?} is not an age public key: {reason}")]
+    Recipient {
+        index: usize,
+        recipient: String,
+        reason: &'static str,
+    },
+    #[error(
+        "lifeboat.toml: recipients has {found} entries; write two or more age public keys, one of them of an identity kept offline (age-keygen makes one)"
+    )]
+    TooFewRecipients { found: usize },
+    #[error("lifeboat.toml: recipients has {0:?} twice; the second must be another key")]
+    RepeatedRecipient(String),
+    #[error("lifeboat.toml: there are two databases named {0}")]
+    RepeatedDatabase(DatabaseName),
+    #[error("lifeboat.toml: {database}: {setting} = {value} is out of range: {range}")]
+    OutOfRange {
+        database: DatabaseName,
+        setting: &'static str,
+        value: u32,
+        range: &'static str,
+    },
+}
+
+impl Policy {
+    /// Parses and validates the file; an empty list of databases is valid here and refused
+    /// by whoever needs one.
+    pub fn parse(text: &str) -> Result<Self, PolicyError> {
+        let file: File =
+            toml::from_str(text).map_err(|error| PolicyError::Syntax(Box::new(error)))?;
+        check_recipients(&file.recipients)?;
+        let mut names = BTreeSet::new();
+        for database in &file.database {
+            if !names.insert(&database.name) {
+                return Err(PolicyError::RepeatedDatabase(database.name.clone()));
+            }
+            check_ranges(database)?;
+        }
+        Ok(Self {
+            recipients: file.recipients,
+            databases: file.database,
+        })
+    }
+
+    pub fn database(&self, name: &DatabaseName) -> Option<&DatabasePolicy> {
+        self.databases.iter().find(|it| it.name == *name)
+    }
+}
+
+fn check_recipients(recipients: &[String]) -> Result<(), PolicyError> {
+    for (index, recipient) in recipients.iter().enumerate() {
+        let parsed: Result<age::x25519::Recipient, &'static str> = recipient.parse();
+        parsed.map_err(|reason| PolicyError::Recipient {
+            index,
+            recipient: recipient.clone(),
+            reason,
+        })?;
+        if recipients[..index].contains(recipient) {
+            return Err(PolicyError::RepeatedRecipient(recipient.clone()));
+        }
+    }
+    if recipients.len() < 2 {
+        return Err(PolicyError::TooFewRecipients {
+            found: recipients.len(),
+        });
+    }
+    Ok(())
+}
+
+fn check_ranges(database: &DatabasePolicy) -> Result<(), PolicyError> {
+    let checks = [
+        (
+            "connections",
+            database.connections.unwrap_or(2),
+            1..=8,
+            "1 to 8",
+        ),
+        ("slice_mib", database.slice_mib, 1..=65_536, "1 to 65536"),
+        ("stall_seconds", database.stall_seconds, 1..=600, "1 to 600"),
+        ("yield_seconds", database.yield_seconds, 1..=600, "1 to 600"),
+        (
+            "late_after_minutes",
+            database.late_after_minutes,
+            1..=1_440,
+            "1 to 1440",
+        ),
+    ];
+    for (setting, value, allowed, range) in checks {
+        if !allowed.contains(&value) {
+            return Err(PolicyError::OutOfRange {
+                database: database.name.clone(),
+                setting,
+                value,
+                range,
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONLINE: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+    const OFFLINE: &str = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj";
+
+    fn error_of(text: &str) -> String {
+        let text = text.replace(
+            "KEYS",
+            &format!("recipients = [\"{ONLINE}\", \"{OFFLINE}\"]"),
+        );
+        Policy::parse(&text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_small_file_is_enough() {
+        let policy = Policy::parse(&format!(
+            "recipients = [\"{ONLINE}\", \"{OFFLINE}\"]\n[[database]]\nname = \"app\"\nprovider = \"neon\"\n"
+        ))
+        .unwrap();
+        let app = &policy.databases[0];
+        assert_eq!(
+            (app.provider, app.slice_mib, app.connections),
+            (Provider::Neon, 256, None)
+        );
+    }
+
+    #[test]
+    fn each_mistake_is_named() {
+        for (text, expected) in [
+            ("KEYS\nretention = 3", "unknown field `retention`"),
+            (
+                "KEYS\n[[database]]\nname='a'\nprovider='oracle'",
+                "unknown variant `oracle`",
+            ),
+            (
+                "KEYS\n[[database]]\nname='A'\nprovider='neon'",
+                "is not a database name",
+            ),
+            ("recipients = []", "write two or more age public keys"),
+            (
+                "recipients = ['age1x']",
+                "recipients[0] \"age1x\" is not an age public key",
+            ),
+            (
+                "KEYS\n[[database]]\nname='a'\nprovider='neon'\n[[database]]\nname='a'\nprovider='neon'",
+                "two databases named a",
+            ),
+            (
+                "KEYS\n[[database]]\nname='a'\nprovider='neon'\nconnections=9",
+                "connections = 9 is out of range: 1 to 8",
+            ),
+            (
+                "KEYS\n[[database]]\nname='a'\nprovider='neon'\nslice_mib=-1",
+                "invalid value",
+            ),
+        ] {
+            let error = error_of(text);
+            assert!(error.contains(expected), "{text}\n{error}");
+        }
+    }
+
+    #[test]
+    fn one_key_written_twice_is_not_two_keys() {
+        let error = error_of(&format!("recipients = ['{ONLINE}', '{ONLINE}']"));
+        assert!(error.contains("the second must be another key"), "{error}");
+    }
+}
