@@ -133,6 +133,25 @@ impl RowScanner {
         }
     }
 
+    /// Takes the next piece of a row whose end is known from elsewhere; with `ends_row` the
+    /// piece ends in the row's newline. Not to be mixed with [`RowScanner::push`].
+    pub fn push_row(&mut self, piece: &[u8], ends_row: bool) {
+        self.bytes += piece.len() as u64;
+        if !ends_row {
+            self.open.get_or_insert_default().update(piece);
+            return;
+        }
+        let text = piece.strip_suffix(b"\n").unwrap_or(piece);
+        let row = match self.open.take() {
+            None => Fingerprint::of(text),
+            Some(mut open) => {
+                open.update(text);
+                Fingerprint(open.digest128())
+            }
+        };
+        self.end_row(row);
+    }
+
     fn end_row(&mut self, row: Fingerprint) {
         self.rows += 1;
         self.sum += row;

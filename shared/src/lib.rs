@@ -14,6 +14,7 @@ pub mod verdict;
 pub mod aws;
 pub mod config;
 pub mod error;
+pub mod pg;
 pub mod sealed;
 pub mod secret;
 pub mod store;

@@ -1,0 +1,209 @@
+//! Opening a connection: address, TLS, startup, authentication.
+
+use std::io;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use postgres_protocol::authentication::md5_hash;
+use postgres_protocol::authentication::sasl::{
+    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
+};
+use postgres_protocol::message::frontend;
+
+use super::{BUFFER_BYTES, Connection, PgError, ServerError, Stream, tls};
+use crate::database_url::{DatabaseUrl, Tls};
+
+/// Covers a serverless compute that has to wake up first.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Connection {
+    /// Connects and authenticates. Any later read or write that moves no byte for `stall`
+    /// fails.
+    pub fn open(url: &DatabaseUrl, stall: Duration) -> Result<Self, PgError> {
+        let mut connection = Self {
+            stream: open_stream(url)?,
+            buffer: vec![0; BUFFER_BYTES],
+            start: 0,
+            end: 0,
+            backend_pid: 0,
+            stall: CONNECT_TIMEOUT,
+        };
+        connection.set_timeouts(CONNECT_TIMEOUT)?;
+        connection.start_up(url)?;
+        connection.set_timeouts(stall)?;
+        Ok(connection)
+    }
+
+    fn set_timeouts(&mut self, stall: Duration) -> Result<(), PgError> {
+        self.stall = stall;
+        let stall = Some(stall);
+        let set = |socket: &TcpStream| {
+            socket.set_read_timeout(stall)?;
+            socket.set_write_timeout(stall)
+        };
+        let done = match &self.stream {
+            Stream::Tcp(socket) => set(socket),
+            Stream::Tls(stream) => set(&stream.sock),
+            Stream::Unix(socket) => socket
+                .set_read_timeout(stall)
+                .and_then(|()| socket.set_write_timeout(stall)),
+        };
+        done.map_err(PgError::Lost)
+    }
+
+    fn start_up(&mut self, url: &DatabaseUrl) -> Result<(), PgError> {
+        let parameters = [
+            ("user", url.user.as_str()),
+            ("database", url.database.as_str()),
+            ("application_name", "lifeboat"),
+        ];
+        let mut message = BytesMut::new();
+        frontend::startup_message(parameters, &mut message).map_err(PgError::Lost)?;
+        self.send(&message)?;
+        self.authenticate(url)?;
+        loop {
+            let (tag, body) = self.message()?;
+            match tag {
+                b'K' => {
+                    let pid = body.first_chunk::<4>().ok_or(PgError::Protocol("key data"))?;
+                    self.backend_pid = i32::from_be_bytes(*pid);
+                }
+                b'E' => return Err(refused(url, ServerError::parse(&body))),
+                b'Z' => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+
+    fn authenticate(&mut self, url: &DatabaseUrl) -> Result<(), PgError> {
+        loop {
+            let (tag, body) = self.message()?;
+            match tag {
+                b'E' => return Err(refused(url, ServerError::parse(&body))),
+                b'R' => {}
+                _ => continue,
+            }
+            let (method, rest) = body.split_first_chunk::<4>().ok_or(PgError::Protocol("auth"))?;
+            match i32::from_be_bytes(*method) {
+                0 => return Ok(()),
+                3 => self.send_password(url.password.as_bytes())?,
+                5 => {
+                    let salt = rest.first_chunk::<4>().ok_or(PgError::Protocol("md5 salt"))?;
+                    let hash = md5_hash(url.user.as_bytes(), url.password.as_bytes(), *salt);
+                    self.send_password(hash.as_bytes())?;
+                }
+                10 => self.scram(url, rest)?,
+                _ => {
+                    let host = url.host.clone();
+                    return Err(PgError::AuthenticationMethod { host });
+                }
+            }
+        }
+    }
+
+    fn send_password(&mut self, password: &[u8]) -> Result<(), PgError> {
+        let mut message = BytesMut::new();
+        frontend::password_message(password, &mut message).map_err(PgError::Lost)?;
+        self.send(&message)
+    }
+
+    /// SCRAM-SHA-256 (RFC 7677), bound to the TLS channel where the server offers it.
+    fn scram(&mut self, url: &DatabaseUrl, mechanisms: &[u8]) -> Result<(), PgError> {
+        let offers = |name: &str| mechanisms.split(|b| *b == 0).any(|it| it == name.as_bytes());
+        let binding = match &self.stream {
+            Stream::Tls(stream) => tls::end_point(stream),
+            Stream::Tcp(_) | Stream::Unix(_) => None,
+        };
+        let (binding, mechanism) = match binding {
+            Some(end_point) if offers(SCRAM_SHA_256_PLUS) => (
+                ChannelBinding::tls_server_end_point(end_point),
+                SCRAM_SHA_256_PLUS,
+            ),
+            Some(_) => (ChannelBinding::unrequested(), SCRAM_SHA_256),
+            None => (ChannelBinding::unsupported(), SCRAM_SHA_256),
+        };
+        if !offers(mechanism) {
+            let host = url.host.clone();
+            return Err(PgError::AuthenticationMethod { host });
+        }
+        let mut scram = ScramSha256::new(url.password.as_bytes(), binding);
+        let mut message = BytesMut::new();
+        frontend::sasl_initial_response(mechanism, scram.message(), &mut message)
+            .map_err(PgError::Lost)?;
+        self.send(&message)?;
+
+        let challenge = self.sasl_message(url, 11)?;
+        scram.update(&challenge).map_err(PgError::Lost)?;
+        message.clear();
+        frontend::sasl_response(scram.message(), &mut message).map_err(PgError::Lost)?;
+        self.send(&message)?;
+
+        let proof = self.sasl_message(url, 12)?;
+        scram.finish(&proof).map_err(PgError::Lost)
+    }
+
+    fn sasl_message(&mut self, url: &DatabaseUrl, expected: i32) -> Result<Vec<u8>, PgError> {
+        loop {
+            let (tag, body) = self.message()?;
+            match tag {
+                b'E' => return Err(refused(url, ServerError::parse(&body))),
+                b'R' => {
+                    let split = body.split_first_chunk::<4>();
+                    let (method, rest) = split.ok_or(PgError::Protocol("auth"))?;
+                    if i32::from_be_bytes(*method) != expected {
+                        return Err(PgError::Protocol("auth out of order"));
+                    }
+                    return Ok(rest.to_vec());
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A refusal while connecting, by what to do about it.
+fn refused(url: &DatabaseUrl, source: ServerError) -> PgError {
+    let is_login = source.code.starts_with("28");
+    if !is_login {
+        return PgError::Server(source);
+    }
+    PgError::Authentication {
+        host: url.host.clone(),
+        user: url.user.clone(),
+        source,
+    }
+}
+
+fn open_stream(url: &DatabaseUrl) -> Result<Stream, PgError> {
+    let unreachable = |source| PgError::Unreachable {
+        host: url.host.clone(),
+        port: url.port,
+        source,
+    };
+    if url.is_socket() {
+        let path = format!("{}/.s.PGSQL.{}", url.host, url.port);
+        return UnixStream::connect(path).map(Stream::Unix).map_err(unreachable);
+    }
+    let addresses = (url.host.as_str(), url.port).to_socket_addrs();
+    let addresses = addresses.map_err(|source| PgError::UnknownHost {
+        host: url.host.clone(),
+        source,
+    })?;
+    let mut last = io::Error::other("the host has no address");
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            Ok(socket) => {
+                socket.set_nodelay(true).map_err(unreachable)?;
+                socket.set_read_timeout(Some(CONNECT_TIMEOUT)).map_err(unreachable)?;
+                return match url.tls {
+                    Tls::Local => Ok(Stream::Tcp(socket)),
+                    Tls::VerifyFull => tls::start(socket, &url.host).map(Stream::Tls),
+                };
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(unreachable(last))
+}

@@ -1,0 +1,116 @@
+//! What can go wrong with a connection, by what the operator does about it.
+
+use std::io;
+use std::time::Duration;
+
+#[derive(Debug, thiserror::Error)]
+pub enum PgError {
+    #[error("the host {host} is unknown: check the host name in the database's secret")]
+    UnknownHost {
+        host: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{host}:{port} cannot be reached: check that the server runs and that this network may connect")]
+    Unreachable {
+        host: String,
+        port: u16,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{host} does not offer TLS: Lifeboat sends nothing unencrypted to another machine; turn on ssl on the server")]
+    NoTls { host: String },
+    #[error("the TLS certificate of {host} cannot be verified: use the host name it was issued for, or add its CA to the system's (SSL_CERT_FILE)")]
+    UntrustedTls {
+        host: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{host} refuses user {user}: check user and password in the database's secret")]
+    Authentication {
+        host: String,
+        user: String,
+        #[source]
+        source: ServerError,
+    },
+    #[error("{host} asks for an authentication method that is not supported: use scram-sha-256")]
+    AuthenticationMethod { host: String },
+    #[error("the server said")]
+    Server(#[source] ServerError),
+    #[error("no byte came for {} s: the connection has stalled", .0.as_secs())]
+    Stalled(Duration),
+    #[error("the connection was lost")]
+    Lost(#[source] io::Error),
+    #[error("the server does not keep to the protocol: {0}")]
+    Protocol(&'static str),
+    #[error("{0}")]
+    Pooled(String),
+}
+
+/// An error as the server reports it. Only what never quotes rows is kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message} (SQLSTATE {code})")]
+pub struct ServerError {
+    pub code: String,
+    pub message: String,
+}
+
+impl ServerError {
+    /// Fields are a type byte and a zero-terminated string each.
+    pub(super) fn parse(body: &[u8]) -> Self {
+        let field = |wanted: u8| {
+            body.split(|byte| *byte == 0)
+                .find(|field| field.first() == Some(&wanted))
+                .map(|field| String::from_utf8_lossy(&field[1..]).into_owned())
+        };
+        Self {
+            code: field(b'C').unwrap_or_else(|| "XX000".to_owned()),
+            message: field(b'M').unwrap_or_else(|| "no message".to_owned()),
+        }
+    }
+}
+
+impl PgError {
+    pub(super) fn from_io(error: io::Error, stall: Duration) -> Self {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Stalled(stall),
+            _ => Self::Lost(error),
+        }
+    }
+
+    /// The SQLSTATE, where the server gave one.
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Server(error) => Some(&error.code),
+            Self::Authentication { source, .. } => Some(&source.code),
+            Self::UnknownHost { .. }
+            | Self::Unreachable { .. }
+            | Self::NoTls { .. }
+            | Self::UntrustedTls { .. }
+            | Self::AuthenticationMethod { .. }
+            | Self::Stalled(_)
+            | Self::Lost(_)
+            | Self::Protocol(_)
+            | Self::Pooled(_) => None,
+        }
+    }
+
+    /// Whether the same may succeed later without anybody changing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Stalled(_) | Self::Lost(_) => true,
+            // Connection exceptions, too many connections and other shortages, shutdown,
+            // lost snapshots, lock conflicts.
+            Self::Server(error) => ["08", "53", "57", "40", "55P03"]
+                .iter()
+                .any(|class| error.code.starts_with(class)),
+            Self::UnknownHost { .. }
+            | Self::NoTls { .. }
+            | Self::UntrustedTls { .. }
+            | Self::Authentication { .. }
+            | Self::AuthenticationMethod { .. }
+            | Self::Protocol(_)
+            | Self::Pooled(_) => false,
+        }
+    }
+}
