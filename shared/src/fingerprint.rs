@@ -167,9 +167,46 @@ impl RowScanner {
     }
 }
 
+/// Fingerprints one large object whose content comes in pieces.
+#[derive(Clone)]
+pub struct LargeObjectHash(Box<Xxh3>);
+
+impl fmt::Debug for LargeObjectHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LargeObjectHash").finish_non_exhaustive()
+    }
+}
+
+impl LargeObjectHash {
+    /// The oid comes first, as 4 bytes, big-endian.
+    pub fn new(oid: u32) -> Self {
+        let mut hash = Box::new(Xxh3::new());
+        hash.update(&oid.to_be_bytes());
+        Self(hash)
+    }
+
+    /// Takes the next piece of the content.
+    pub fn push(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// What is summed over the objects of an entry.
+    pub fn finish(self) -> Fingerprint {
+        Fingerprint(self.0.digest128())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_object_is_its_oid_and_its_content() {
+        let mut hash = LargeObjectHash::new(0x0102_0304);
+        hash.push(b"con");
+        hash.push(b"tent");
+        assert_eq!(hash.finish(), Fingerprint::of(b"\x01\x02\x03\x04content"));
+    }
 
     #[test]
     fn the_published_vectors_hold() {
