@@ -1,0 +1,98 @@
+//! Reads a backup back and writes a verdict on it; plans which backups are due; watches for
+//! what is late.
+//!
+//! gather (manifest, history) → decide (pure: is it whole?) → act (verdict) → report.
+
+pub mod plan;
+pub mod request;
+pub mod verify_backup;
+pub mod watch;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use lambda_runtime::Diagnostic;
+use serde_json::Value;
+use shared::config::{ConfigError, layer_root, required};
+use shared::error::{Name, chain};
+use shared::secret::Secrets;
+use shared::store::Bucket;
+
+pub use request::Request;
+
+/// The settings of the function, read once at cold start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub vault_bucket: String,
+    pub work_bucket: String,
+    /// Where the layer with `lifeboat.toml` is unpacked.
+    pub layer_root: PathBuf,
+    /// The schedule of the nightly backup as EventBridge Scheduler has it.
+    pub nightly_schedule: String,
+    /// The IANA name of the time zone that the schedule is in.
+    pub time_zone: String,
+}
+
+impl Config {
+    /// # Errors
+    ///
+    /// A setting that is missing.
+    pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            vault_bucket: required(&var, "VAULT_BUCKET")?,
+            work_bucket: required(&var, "WORK_BUCKET")?,
+            layer_root: layer_root(&var),
+            nightly_schedule: required(&var, "NIGHTLY_SCHEDULE")?,
+            time_zone: required(&var, "TIME_ZONE")?,
+        })
+    }
+}
+
+/// What all invocations of one process share.
+#[derive(Debug)]
+pub struct Function {
+    pub config: Config,
+    pub vault: Bucket,
+    pub work: Bucket,
+    pub secrets: Secrets,
+}
+
+/// What is particular to one invocation.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// Unique, given by Lambda.
+    pub request_id: String,
+    pub started_at: Timestamp,
+    /// When Lambda ends the process.
+    pub deadline: Instant,
+}
+
+impl Function {
+    /// # Errors
+    ///
+    /// Under the names that the state machines match.
+    pub async fn handle(&self, invocation: &Invocation, event: Value) -> Result<Value, Diagnostic> {
+        match Request::parse(event)? {
+            Request::Backup { backup, next } => {
+                answer(&verify_backup::verify_backup(self, invocation, backup, next).await?)
+            }
+            Request::PlanBackups(request) => answer(&plan::plan_backups(self, request).await?),
+            Request::Watch(request) => {
+                answer(&watch::watch(self, request, invocation.started_at).await?)
+            }
+        }
+    }
+}
+
+fn answer(report: &impl serde::Serialize) -> Result<Value, Diagnostic> {
+    serde_json::to_value(report).map_err(|error| diagnostic(Name::Failed, &error))
+}
+
+/// An error as Lambda passes it on: the name is what the state machines match.
+pub fn diagnostic(name: Name, error: &dyn std::error::Error) -> Diagnostic {
+    Diagnostic {
+        error_type: name.as_str().to_owned(),
+        error_message: chain(error),
+    }
+}
