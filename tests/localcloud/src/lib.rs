@@ -3,3 +3,4 @@
 pub mod bound_child;
 pub mod every_kind;
 pub mod postgres;
+pub mod sample;
