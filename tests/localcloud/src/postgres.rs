@@ -56,7 +56,7 @@ pub enum PostgresError {
 }
 
 impl PostgresError {
-    fn file(path: &Path, source: io::Error) -> Self {
+    pub(crate) fn file(path: &Path, source: io::Error) -> Self {
         Self::File {
             path: path.to_owned(),
             source,
@@ -639,7 +639,7 @@ fn random_password() -> io::Result<String> {
     }))
 }
 
-fn write_private(path: &Path, text: &str) -> Result<(), PostgresError> {
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), PostgresError> {
     let describe = |source| PostgresError::file(path, source);
     let mut file = fs::OpenOptions::new()
         .write(true)
