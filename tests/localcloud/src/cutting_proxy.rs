@@ -1,13 +1,15 @@
 //! A TCP proxy before a server that cuts, closes or stalls connections: after so many bytes, or when told to.
 
-use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+mod connection;
+
+use std::io::{self, Read as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::SockRef;
+use self::connection::{Connection, Direction, Streams, reset_when_closed};
 
 /// How a connection ends, as its client sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,30 +64,6 @@ struct State {
     refusing: bool,
     ended: bool,
     connections: Vec<Arc<Connection>>,
-}
-
-#[derive(Debug)]
-struct Connection {
-    number: usize,
-    server_side_port: u16,
-    /// Gone once the connection is over: a reset goes out when the last owner lets go.
-    streams: Mutex<Option<Streams>>,
-    bytes_to_client: AtomicU64,
-    bytes_to_server: AtomicU64,
-    open: AtomicBool,
-    stalled: AtomicBool,
-}
-
-#[derive(Clone, Debug)]
-struct Streams {
-    client: Arc<TcpStream>,
-    server: Arc<TcpStream>,
-}
-
-#[derive(Clone, Copy)]
-enum Direction {
-    ToClient,
-    ToServer,
 }
 
 impl CuttingProxy {
@@ -353,81 +331,4 @@ impl Shared {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
-}
-
-impl Connection {
-    fn report(&self) -> ConnectionReport {
-        ConnectionReport {
-            number: self.number,
-            server_side_port: self.server_side_port,
-            bytes_to_client: self.bytes_to_client.load(Ordering::Acquire),
-            bytes_to_server: self.bytes_to_server.load(Ordering::Acquire),
-            open: self.open.load(Ordering::Acquire),
-        }
-    }
-
-    fn streams(&self) -> MutexGuard<'_, Option<Streams>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Writes all of `data`, unless the connection is cut meanwhile.
-    fn send(&self, mut to: &TcpStream, mut data: &[u8], count: &AtomicU64) -> io::Result<()> {
-        while !data.is_empty() {
-            if !self.open.load(Ordering::Acquire) {
-                return Err(io::ErrorKind::ConnectionAborted.into());
-            }
-            match to.write(data) {
-                Ok(written) => {
-                    count.fetch_add(written as u64, Ordering::AcqRel);
-                    data = data.get(written..).unwrap_or_default();
-                }
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                    ) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// The server's side always ends as by a client that went away.
-    fn cut(&self, cut: Cut) {
-        if cut == Cut::Stall {
-            self.stalled.store(true, Ordering::Release);
-            return;
-        }
-        self.open.store(false, Ordering::Release);
-        let Some(streams) = self.streams().take() else {
-            return;
-        };
-        let ended = match cut {
-            // Ends our own reading without telling the client; closing then resets.
-            Cut::Reset => reset_when_closed(&streams.client)
-                .and_then(|()| streams.client.shutdown(Shutdown::Read)),
-            Cut::Close | Cut::Stall => streams.client.shutdown(Shutdown::Both),
-        };
-        // Either fails only if the client has gone by itself.
-        ended.ok();
-        streams.server.shutdown(Shutdown::Both).ok();
-    }
-
-    /// One side has ended by itself: the other learns it. The connection is over when the server has ended.
-    fn pass_on_end(&self, streams: &Streams, direction: Direction) {
-        if !self.open.load(Ordering::Acquire) {
-            return;
-        }
-        match direction {
-            Direction::ToClient => self.cut(Cut::Close),
-            Direction::ToServer => {
-                streams.server.shutdown(Shutdown::Write).ok();
-            }
-        }
-    }
-}
-
-/// Makes closing `stream` send a reset instead of an orderly end.
-fn reset_when_closed(stream: &TcpStream) -> io::Result<()> {
-    SockRef::from(stream).set_linger(Some(Duration::ZERO))
 }

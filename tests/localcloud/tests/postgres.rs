@@ -33,6 +33,15 @@ fn every_major_starts_answers_and_leaves_nothing() {
 }
 
 #[test]
+fn a_cluster_outlives_the_thread_that_started_it() {
+    let cluster = std::thread::spawn(|| Cluster::temporary(Major::V15).unwrap())
+        .join()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(cluster.psql("postgres", "SELECT 1").unwrap(), "1");
+}
+
+#[test]
 fn a_wrong_password_is_refused_and_trust_asks_for_none() {
     let scram = Cluster::temporary(Major::V15).unwrap();
     let try_login = |url: String| {
@@ -190,4 +199,40 @@ fn hold_a_server_for_a_while() {
     let postmaster = std::fs::read_to_string(cluster.data_dir().join("postmaster.pid")).unwrap();
     println!("postmaster {}", postmaster.lines().next().unwrap());
     std::thread::sleep(std::time::Duration::from_secs(60));
+}
+
+#[test]
+fn a_cluster_below_a_folder_that_only_we_may_enter_works_too() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = scratch("private home");
+    std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o700)).unwrap();
+    for _ in 0..2 {
+        let cluster = Cluster::start(Major::V15, &home.join("postgres")).unwrap();
+        cluster
+            .psql("postgres", "CREATE TABLE IF NOT EXISTS kept (n integer)")
+            .unwrap();
+    }
+    let cluster = Cluster::start(Major::V15, &home.join("postgres")).unwrap();
+    assert_eq!(
+        cluster
+            .psql("postgres", "SELECT count(*) FROM kept")
+            .unwrap(),
+        "0"
+    );
+    assert!(home.join("postgres/data/PG_VERSION").exists());
+    drop(cluster);
+
+    // Whoever removes the folder gets a new cluster.
+    std::fs::remove_file(home.join("postgres"))
+        .or_else(|_| std::fs::remove_dir_all(home.join("postgres")))
+        .unwrap();
+    let cluster = Cluster::start(Major::V15, &home.join("postgres")).unwrap();
+    assert!(
+        cluster
+            .psql("postgres", "SELECT count(*) FROM kept")
+            .is_err()
+    );
+    let data = cluster.data_dir();
+    drop(cluster);
+    std::fs::remove_dir_all(data.parent().unwrap()).unwrap();
 }

@@ -5,7 +5,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{PostgresError, run};
+use super::PostgresError;
+use super::program::run;
 use crate::bound_child::ServerUser;
 
 /// What is wrong with a certificate.

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nix::unistd::{Uid, geteuid};
-
-use super::{PostgresError, run};
+use super::PostgresError;
+use super::folder::reachable_dir;
+use super::program::run;
 
 /// A major version. Debian's own package provides one; `requirements.txt` names the packages with the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,9 +57,6 @@ impl Major {
 }
 
 const DEBIAN_ROOT: &str = "/usr/lib/postgresql";
-
-/// Where private copies lie: a place that the server's user can reach even if the checkout is under `/root`.
-const REACHABLE_ROOT: &str = "/var/tmp";
 
 /// Changes with how a private copy is laid out, so that an older copy is not taken for it.
 const COPY_LAYOUT: u32 = 2;
@@ -181,23 +178,6 @@ fn wheel(major: Major) -> Option<Layout> {
         }
     }
     None
-}
-
-/// A folder of ours that every user can reach.
-///
-/// # Errors
-///
-/// It cannot be made, or it belongs to somebody else.
-pub(super) fn reachable_dir() -> Result<PathBuf, PostgresError> {
-    let dir = Path::new(REACHABLE_ROOT).join(format!("lifeboat-{}", geteuid()));
-    let describe = |source| PostgresError::file(&dir, source);
-    fs::create_dir_all(&dir).map_err(describe)?;
-    let metadata = fs::symlink_metadata(&dir).map_err(describe)?;
-    if !metadata.is_dir() || Uid::from_raw(metadata.uid()) != geteuid() {
-        return Err(PostgresError::NotOurs { path: dir });
-    }
-    fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).map_err(describe)?;
-    Ok(dir)
 }
 
 /// The `bin` folder that a test server of this major runs from: a private copy of the installation, to which the test
