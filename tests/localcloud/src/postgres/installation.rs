@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use super::PostgresError;
 use super::folder::reachable_dir;
@@ -200,7 +201,13 @@ pub(super) fn server_bin(major: Major) -> Result<PathBuf, PostgresError> {
         return Ok(bin);
     }
 
-    // Somebody else may make the same copy now: whoever renames first wins, and both are equal.
+    // One thread of ours at a time; another process that makes the same copy now has a draft of its own, and whoever
+    // renames first wins.
+    static COPYING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = COPYING.lock().unwrap_or_else(PoisonError::into_inner);
+    if bin.exists() {
+        return Ok(bin);
+    }
     let draft = home.with_extension(format!("draft-{}", std::process::id()));
     match &layout.origin {
         Origin::Debian(major) => copy_debian(&layout, *major, &draft)?,
