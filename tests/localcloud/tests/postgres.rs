@@ -164,9 +164,6 @@ fn the_tools_folder_has_the_client_programs_of_each_major() {
 #[test]
 fn a_server_ends_with_the_process_that_started_it() {
     // The test program itself, as a child that is killed without a chance to tidy up.
-    if std::env::args().any(|argument| argument == "--nocapture") {
-        return;
-    }
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args([
         "--exact",
