@@ -12,6 +12,7 @@ pub mod verdict;
 
 // Touches the world.
 pub mod aws;
+pub mod client_tools;
 pub mod config;
 pub mod error;
 pub mod pg;

@@ -77,6 +77,12 @@ pub struct Part {
     checksum_crc32: Option<String>,
 }
 
+impl Part {
+    pub fn number(&self) -> i32 {
+        self.number
+    }
+}
+
 impl Bucket {
     pub fn new(aws: &SdkConfig, name: String) -> Self {
         let config = aws_sdk_s3::config::Builder::from(aws)

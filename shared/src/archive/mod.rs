@@ -109,6 +109,14 @@ impl Entry {
         self.desc.as_deref() == Some(desc.as_bytes())
     }
 
+    /// The value and the called flag that a `SEQUENCE SET` entry restores.
+    pub fn sequence_value(&self) -> Option<(i64, bool)> {
+        let definition = lossy(&self.definition);
+        let (rest, called) = definition.trim().strip_suffix(");")?.rsplit_once(", ")?;
+        let (_, value) = rest.rsplit_once(", ")?;
+        Some((value.parse().ok()?, called.parse().ok()?))
+    }
+
     /// Whether its rows are loaded through the root of their partition tree.
     pub fn loads_via_partition_root(&self) -> bool {
         let marker: &[u8] = b"-- load via partition root";

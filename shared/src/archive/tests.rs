@@ -117,3 +117,14 @@ fn large_objects_are_found_in_both_layouts() {
     assert_eq!(toc.large_objects_of(&blobs), [500, 501]);
     assert_eq!(toc.file_name(&blobs).unwrap().unwrap(), "blobs_9.toc");
 }
+
+#[test]
+fn a_sequences_value_is_read_from_its_statement() {
+    let entry = |definition: &str| Entry {
+        definition: Some(definition.as_bytes().to_vec()),
+        ..Entry::default()
+    };
+    let set = "SELECT pg_catalog.setval('app.\"odd, 7, true\"', -5, false);\n\n";
+    assert_eq!(entry(set).sequence_value(), Some((-5, false)));
+    assert_eq!(entry("SELECT 1;").sequence_value(), None);
+}

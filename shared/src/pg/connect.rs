@@ -67,7 +67,9 @@ impl Connection {
             let (tag, body) = self.message()?;
             match tag {
                 b'K' => {
-                    let pid = body.first_chunk::<4>().ok_or(PgError::Protocol("key data"))?;
+                    let pid = body
+                        .first_chunk::<4>()
+                        .ok_or(PgError::Protocol("key data"))?;
                     self.backend_pid = i32::from_be_bytes(*pid);
                 }
                 b'E' => return Err(refused(url, ServerError::parse(&body))),
@@ -85,12 +87,16 @@ impl Connection {
                 b'R' => {}
                 _ => continue,
             }
-            let (method, rest) = body.split_first_chunk::<4>().ok_or(PgError::Protocol("auth"))?;
+            let (method, rest) = body
+                .split_first_chunk::<4>()
+                .ok_or(PgError::Protocol("auth"))?;
             match i32::from_be_bytes(*method) {
                 0 => return Ok(()),
                 3 => self.send_password(url.password.as_bytes())?,
                 5 => {
-                    let salt = rest.first_chunk::<4>().ok_or(PgError::Protocol("md5 salt"))?;
+                    let salt = rest
+                        .first_chunk::<4>()
+                        .ok_or(PgError::Protocol("md5 salt"))?;
                     let hash = md5_hash(url.user.as_bytes(), url.password.as_bytes(), *salt);
                     self.send_password(hash.as_bytes())?;
                 }
@@ -111,7 +117,11 @@ impl Connection {
 
     /// SCRAM-SHA-256 (RFC 7677), bound to the TLS channel where the server offers it.
     fn scram(&mut self, url: &DatabaseUrl, mechanisms: &[u8]) -> Result<(), PgError> {
-        let offers = |name: &str| mechanisms.split(|b| *b == 0).any(|it| it == name.as_bytes());
+        let offers = |name: &str| {
+            mechanisms
+                .split(|b| *b == 0)
+                .any(|it| it == name.as_bytes())
+        };
         let binding = match &self.stream {
             Stream::Tls(stream) => tls::end_point(stream),
             Stream::Tcp(_) | Stream::Unix(_) => None,
@@ -184,7 +194,9 @@ fn open_stream(url: &DatabaseUrl) -> Result<Stream, PgError> {
     };
     if url.is_socket() {
         let path = format!("{}/.s.PGSQL.{}", url.host, url.port);
-        return UnixStream::connect(path).map(Stream::Unix).map_err(unreachable);
+        return UnixStream::connect(path)
+            .map(Stream::Unix)
+            .map_err(unreachable);
     }
     let addresses = (url.host.as_str(), url.port).to_socket_addrs();
     let addresses = addresses.map_err(|source| PgError::UnknownHost {
@@ -196,7 +208,9 @@ fn open_stream(url: &DatabaseUrl) -> Result<Stream, PgError> {
         match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
             Ok(socket) => {
                 socket.set_nodelay(true).map_err(unreachable)?;
-                socket.set_read_timeout(Some(CONNECT_TIMEOUT)).map_err(unreachable)?;
+                socket
+                    .set_read_timeout(Some(CONNECT_TIMEOUT))
+                    .map_err(unreachable)?;
                 return match url.tls {
                     Tls::Local => Ok(Stream::Tcp(socket)),
                     Tls::VerifyFull => tls::start(socket, &url.host).map(Stream::Tls),

@@ -11,16 +11,22 @@ pub enum PgError {
         #[source]
         source: io::Error,
     },
-    #[error("{host}:{port} cannot be reached: check that the server runs and that this network may connect")]
+    #[error(
+        "{host}:{port} cannot be reached: check that the server runs and that this network may connect"
+    )]
     Unreachable {
         host: String,
         port: u16,
         #[source]
         source: io::Error,
     },
-    #[error("{host} does not offer TLS: Lifeboat sends nothing unencrypted to another machine; turn on ssl on the server")]
+    #[error(
+        "{host} does not offer TLS: Lifeboat sends nothing unencrypted to another machine; turn on ssl on the server"
+    )]
     NoTls { host: String },
-    #[error("the TLS certificate of {host} cannot be verified: use the host name it was issued for, or add its CA to the system's (SSL_CERT_FILE)")]
+    #[error(
+        "the TLS certificate of {host} cannot be verified: use the host name it was issued for, or add its CA to the system's (SSL_CERT_FILE)"
+    )]
     UntrustedTls {
         host: String,
         #[source]
@@ -72,9 +78,14 @@ impl ServerError {
 
 impl PgError {
     pub(super) fn from_io(error: io::Error, stall: Duration) -> Self {
-        match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Stalled(stall),
-            _ => Self::Lost(error),
+        let is_timeout = matches!(
+            error.kind(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+        );
+        if is_timeout {
+            Self::Stalled(stall)
+        } else {
+            Self::Lost(error)
         }
     }
 

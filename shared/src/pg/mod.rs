@@ -81,7 +81,9 @@ impl<E> From<PgError> for CopyError<E> {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("backend_pid", &self.backend_pid).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("backend_pid", &self.backend_pid)
+            .finish_non_exhaustive()
     }
 }
 
@@ -115,7 +117,10 @@ impl Connection {
     /// The only value of the only row, as text. NULL is empty.
     pub fn query_value(&mut self, sql: impl AsRef<[u8]>) -> Result<String, PgError> {
         let rows = self.query(sql)?;
-        let value = rows.into_iter().next().and_then(|row| row.into_iter().next());
+        let value = rows
+            .into_iter()
+            .next()
+            .and_then(|row| row.into_iter().next());
         match value {
             Some(value) => Ok(String::from_utf8_lossy(&value.unwrap_or_default()).into_owned()),
             None => Err(PgError::Protocol("no row where one was expected")),
@@ -216,7 +221,9 @@ impl Connection {
         let tag = header[0];
         self.start += 5;
         // The length counts itself.
-        let length = (length as usize).checked_sub(4).ok_or(PgError::Protocol("message length"))?;
+        let length = (length as usize)
+            .checked_sub(4)
+            .ok_or(PgError::Protocol("message length"))?;
         Ok((tag, length))
     }
 

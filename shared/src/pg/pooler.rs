@@ -9,10 +9,7 @@ use super::{Connection, PgError};
 /// process id, or the first must move to another. Direct connections and session poolers can
 /// do neither. Leaves no trace: no setting is changed, since a pooler would hand it to the
 /// application.
-pub fn refuse_transaction_pooler(
-    sessions: &mut [Connection],
-    host: &str,
-) -> Result<(), PgError> {
+pub fn refuse_transaction_pooler(sessions: &mut [Connection], host: &str) -> Result<(), PgError> {
     let pid = "SELECT pg_backend_pid()";
     let Some((first, others)) = sessions.split_first_mut() else {
         return Ok(());

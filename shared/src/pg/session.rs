@@ -36,7 +36,9 @@ pub fn pin_reading(server_version: u32, encoding: &str) -> String {
     }
     let (major, minor) = (server_version / 10_000, server_version % 10_000);
     let restricts = major >= 17
-        || RESTRICT_RELATION_KIND.iter().any(|it| it.0 == major && minor >= it.1);
+        || RESTRICT_RELATION_KIND
+            .iter()
+            .any(|it| it.0 == major && minor >= it.1);
     if restricts {
         // A view or foreign table swapped in for a table must not run code as us.
         sql.push_str("; SET restrict_nonsystem_relation_kind = 'view, foreign-table'");

@@ -69,8 +69,11 @@ pub(super) fn end_point(stream: &TlsStream) -> Option<Vec<u8>> {
         // sha512WithRSAEncryption, ecdsa-with-SHA512
         "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => Sha512::digest(certificate).to_vec(),
         // md5, sha1 and sha256 with RSA; ecdsa with SHA1 and SHA256
-        "1.2.840.113549.1.1.4" | "1.2.840.113549.1.1.5" | "1.2.840.113549.1.1.11"
-        | "1.2.840.10045.4.1" | "1.2.840.10045.4.3.2" => Sha256::digest(certificate).to_vec(),
+        "1.2.840.113549.1.1.4"
+        | "1.2.840.113549.1.1.5"
+        | "1.2.840.113549.1.1.11"
+        | "1.2.840.10045.4.1"
+        | "1.2.840.10045.4.3.2" => Sha256::digest(certificate).to_vec(),
         // Undefined for others (Ed25519, RSA-PSS): no binding, as libpq does.
         _ => return None,
     })

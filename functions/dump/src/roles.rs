@@ -1,0 +1,59 @@
+//! Roles and memberships, without passwords: `pg_dump` leaves them out, and a restore of
+//! owners and grants needs them.
+
+use shared::pg::Connection;
+
+use crate::catalog::Values;
+use crate::error::DumpError;
+
+/// One SQL statement a line, in an order that runs: roles, settings, memberships.
+const STATEMENTS: &str = "
+    SELECT line FROM (
+        SELECT 1 AS part, r.rolname AS name,
+               format('CREATE ROLE %I WITH %s%s%s%s%s%s%s CONNECTION LIMIT %s%s;', r.rolname,
+                   CASE WHEN r.rolsuper THEN 'SUPERUSER' ELSE 'NOSUPERUSER' END,
+                   CASE WHEN r.rolinherit THEN ' INHERIT' ELSE ' NOINHERIT' END,
+                   CASE WHEN r.rolcreaterole THEN ' CREATEROLE' ELSE ' NOCREATEROLE' END,
+                   CASE WHEN r.rolcreatedb THEN ' CREATEDB' ELSE ' NOCREATEDB' END,
+                   CASE WHEN r.rolcanlogin THEN ' LOGIN' ELSE ' NOLOGIN' END,
+                   CASE WHEN r.rolreplication THEN ' REPLICATION' ELSE ' NOREPLICATION' END,
+                   CASE WHEN r.rolbypassrls THEN ' BYPASSRLS' ELSE ' NOBYPASSRLS' END,
+                   r.rolconnlimit,
+                   ' VALID UNTIL ' || quote_literal(r.rolvaliduntil)) AS line
+        FROM pg_roles r WHERE r.rolname !~ '^pg_'
+        UNION ALL
+        SELECT 2, r.rolname,
+               format('ALTER ROLE %I%s SET %I = %L;', r.rolname,
+                   CASE WHEN s.setdatabase <> 0 THEN format(' IN DATABASE %I', d.datname) END,
+                   split_part(c, '=', 1), substr(c, strpos(c, '=') + 1))
+        FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole
+        LEFT JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) AS c
+        WHERE s.setdatabase = 0 OR d.datname = current_database()
+        UNION ALL
+        SELECT 3, r.rolname,
+               format('GRANT %I TO %I%s;', r.rolname, m.rolname,
+                   CASE WHEN a.admin_option THEN ' WITH ADMIN OPTION' END)
+        FROM pg_auth_members a JOIN pg_roles r ON r.oid = a.roleid
+        JOIN pg_roles m ON m.oid = a.member WHERE m.rolname !~ '^pg_'
+    ) AS statements ORDER BY part, name, line";
+
+/// The statements, or what kept them from being read.
+pub fn capture(connection: &mut Connection) -> Result<Result<Vec<u8>, String>, DumpError> {
+    match connection.query(STATEMENTS) {
+        Ok(rows) => {
+            let mut sql =
+                b"-- Roles and memberships at the time of the backup, without passwords.\n"
+                    .to_vec();
+            for row in rows {
+                sql.extend(Values::of(row).bytes());
+                sql.push(b'\n');
+            }
+            Ok(Ok(sql))
+        }
+        Err(shared::pg::PgError::Server(error)) => Ok(Err(error.to_string())),
+        Err(source) => Err(DumpError::Query {
+            doing: "its roles",
+            source,
+        }),
+    }
+}
