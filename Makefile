@@ -1,0 +1,114 @@
+# `make backup` and `make test` are all that a newcomer needs. What they install lives in .tools and target,
+# except for Debian's own packages.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+ARCHITECTURE ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
+STACK ?= lifeboat
+CARGO_LOCAL := --locked --profile local
+BIN := $(or $(CARGO_TARGET_DIR),target)/local
+LINT := .tools/infra/bin
+CLOUD := .tools/venv/bin
+
+export SAM_CLI_TELEMETRY := 0
+# An explicit path, since sam builds the layer in a copy of its folder.
+export PGTOOLS := $(CURDIR)/.tools/pgtools
+
+.PHONY: help
+help: ## Show this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+# ---- Run
+
+.PHONY: backup
+backup: setup ## Back up a sample database, or DATABASE_URL=postgresql://…, on this machine
+	@echo "backup: compile the functions and the local cloud (minutes the first time)"
+	@cargo build $(CARGO_LOCAL) -p dump -p verify -p alert -p localcloud
+	@$(BIN)/localcloud backup
+
+.PHONY: test
+test: setup ## Run every test
+	@echo "test: compile (minutes the first time)"
+	@cargo build $(CARGO_LOCAL) --workspace --bins
+	@cargo test $(CARGO_LOCAL) --workspace
+
+.PHONY: bench
+bench: setup ## Measure against pg_dump on the same database and storage
+	@cargo build $(CARGO_LOCAL) -p dump -p verify -p alert -p localcloud
+	@cargo run $(CARGO_LOCAL) -p e2e --bin bench
+
+.PHONY: lint
+lint: .tools/infra/ready .tools/npm/asl-validator-4.0.0 ## Check formatting, code, template, state machines, crates, configuration
+	@echo "lint: cargo fmt"
+	@cargo fmt --all --check
+	@echo "lint: template (cfn-lint, sam validate)"
+	@$(LINT)/cfn-lint -c I -t infra/template.yaml
+	@$(LINT)/sam validate --region us-east-1 | tail -n 1
+	@echo "lint: state machines (asl-validator)"
+	@.tools/npm/node_modules/.bin/asl-validator $(addprefix --json-path ,$(wildcard infra/*.asl.json))
+	@echo "lint: crates, licences and sources (cargo-deny)"
+	@$(LINT)/cargo-deny --locked check bans licenses sources
+	@echo "lint: cargo clippy"
+	@cargo clippy $(CARGO_LOCAL) --workspace --all-targets -- -D warnings
+	@echo "lint: infra/config/lifeboat.toml"
+	@cargo run --quiet $(CARGO_LOCAL) -p shared --example check_config infra/config/lifeboat.toml
+
+# ---- Deploy
+
+.PHONY: pgtools
+pgtools: ## Build pg_dump, pg_restore and psql for Lambda (once)
+	@$(MAKE) -C infra/pgtools
+
+.PHONY: package
+package: setup .tools/infra/ready .tools/infra/build-ready pgtools ## Build what Lambda runs and check every piece of it
+	@echo "package: sam build for $(ARCHITECTURE) (minutes per function)"
+	@PATH="$(CURDIR)/$(LINT):$$PATH" sam build --parameter-overrides Architecture=$(ARCHITECTURE)
+	@$(CLOUD)/python infra/check_package.py $(LINT)/sam
+
+.PHONY: deploy
+deploy: ## Deploy to the AWS account of the environment, and take a first backup
+	@echo "deploy: check infra/config/lifeboat.toml"
+	@cargo run --quiet $(CARGO_LOCAL) -p shared --example check_config -- --complete infra/config/lifeboat.toml
+	@$(MAKE) package
+	@$(LINT)/sam deploy --stack-name $(STACK) --parameter-overrides Architecture=$(ARCHITECTURE) $(PARAMETERS)
+	@CLOUD=$(CLOUD) infra/after_deploy.sh $(STACK)
+
+# ---- Install
+
+.PHONY: setup
+setup: .tools/venv/ready
+
+# Whatever of it is already there is left alone; without apt-get, only the missing names are told.
+DEBIAN := postgresql postgresql-contrib pgbouncer age zstd
+DEBIAN += $(if $(shell command -v cc),,build-essential)
+DEBIAN += $(if $(shell python3 -c 'import ensurepip, venv' 2>/dev/null && echo yes),,python3 python3-venv)
+
+.PHONY: debian
+debian:
+	@infra/debian_packages.sh $(DEBIAN)
+
+.tools/venv/ready: tests/localcloud/requirements.txt | debian
+	@echo "setup: Python packages of the local cloud"
+	@python3 -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+.tools/infra/ready: infra/requirements.txt | debian
+	@echo "setup: Python packages of lint"
+	@python3 -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+.tools/infra/build-ready: infra/build-requirements.txt .tools/infra/ready
+	@echo "setup: the cross compiler of make package"
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+.tools/npm/asl-validator-%:
+	@infra/debian_packages.sh $(if $(shell command -v npm),,nodejs npm)
+	@echo "setup: asl-validator $*"
+	@npm install --silent --no-audit --no-fund --prefix $(@D) asl-validator@$*
+	@touch $@
