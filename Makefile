@@ -60,6 +60,7 @@ lint: .tools/infra/ready .tools/npm/asl-validator-4.0.0 ## Check formatting, cod
 
 .PHONY: pgtools
 pgtools: ## Build pg_dump, pg_restore and psql for Lambda (once)
+	@infra/debian_packages.sh build-essential bison flex perl bzip2 libssl-dev zlib1g-dev libzstd-dev liblz4-dev
 	@$(MAKE) -C infra/pgtools
 
 .PHONY: package
@@ -74,7 +75,7 @@ deploy: ## Deploy to the AWS account of the environment, and take a first backup
 	@cargo run --quiet $(CARGO_LOCAL) -p shared --example check_config -- --complete infra/config/lifeboat.toml
 	@$(MAKE) package
 	@$(LINT)/sam deploy --stack-name $(STACK) --parameter-overrides Architecture=$(ARCHITECTURE) $(PARAMETERS)
-	@CLOUD=$(CLOUD) infra/after_deploy.sh $(STACK)
+	@infra/after_deploy.sh $(STACK)
 
 # ---- Install
 

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# What a deployed stack still needs: protection from deletion, its secrets, a first backup. Takes the stack's name.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+stack=$1
+aws=.tools/venv/bin/aws
+
+$aws cloudformation update-termination-protection --enable-termination-protection --stack-name "$stack" >/dev/null
+echo "deploy: the stack is protected from deletion"
+
+# An empty secret exists and has no value, so it is the value that is asked for.
+missing=0
+secret() {
+    $aws secretsmanager get-secret-value --secret-id "$1" --query VersionId >/dev/null 2>&1 && return
+    missing=1
+    echo "deploy: the secret $1 has no value yet. From a file that only you can read:"
+    echo "    $2"
+}
+secret lifeboat/identity \
+    "aws secretsmanager put-secret-value --secret-id lifeboat/identity --secret-string file://identity.txt"
+while read -r database; do
+    secret "lifeboat/database/$database" \
+        "aws secretsmanager create-secret --name lifeboat/database/$database --secret-string file://$database-url.txt"
+done < <(cargo run --quiet --locked --profile local -p shared --example check_config infra/config/lifeboat.toml)
+if [ $missing = 1 ]; then
+    echo "deploy: no first backup was started. Set these, then run \`make deploy\` again."
+    exit 1
+fi
+
+machine=$($aws cloudformation describe-stacks --stack-name "$stack" \
+    --query "Stacks[0].Outputs[?OutputKey=='BackupMachine'].OutputValue" --output text)
+execution=$($aws stepfunctions start-execution --state-machine-arn "$machine" --input '{"kind":"on-demand"}' \
+    --query executionArn --output text)
+echo "deploy: the first backup runs as $execution"
