@@ -15,6 +15,7 @@ pub mod aws;
 pub mod client_tools;
 pub mod config;
 pub mod error;
+pub mod opened;
 pub mod pg;
 pub mod sealed;
 pub mod secret;
