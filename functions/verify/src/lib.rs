@@ -3,8 +3,14 @@
 //!
 //! gather (manifest, history) → decide (pure: is it whole?) → act (verdict) → report.
 
+pub mod consistency;
+mod contents;
+mod judge;
+pub mod large_objects;
+pub mod object;
 pub mod plan;
 pub mod request;
+pub mod rows;
 pub mod verify_backup;
 pub mod watch;
 
