@@ -2,8 +2,9 @@
 
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::ResponseChecksumValidation;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::primitives::ByteStream;
+pub use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 
@@ -61,6 +62,15 @@ pub struct Listed {
     pub bytes: u64,
 }
 
+/// One version of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// `null` for what was written while the bucket kept no versions.
+    pub id: Option<String>,
+    /// Hides the versions below from whoever names none.
+    pub is_delete_marker: bool,
+}
+
 /// An open multipart upload. Nothing exists under its key until it is completed.
 #[derive(Debug)]
 pub struct Upload {
@@ -88,6 +98,9 @@ impl Bucket {
         let config = aws_sdk_s3::config::Builder::from(aws)
             // An endpoint of one's own has no host name per bucket.
             .force_path_style(aws.endpoint_url().is_some())
+            // What is read is held against the manifest's SHA-256; the storage's own checksum
+            // would only turn damage into an error of the connection.
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .build();
         Self {
             client: Client::from_conf(config),
@@ -116,7 +129,7 @@ impl Bucket {
         version_id: Option<&str>,
         bytes_max: u64,
     ) -> Result<Vec<u8>, StoreError> {
-        let (mut body, length) = self.open(key, version_id).await?;
+        let (mut body, length) = self.open(key, version_id, 0).await?;
         let error = |kind| StoreError {
             operation: "read",
             key: key.to_owned(),
@@ -133,20 +146,60 @@ impl Bucket {
         Ok(bytes)
     }
 
-    /// Starts reading an object: its body, and the length that the storage says it has.
+    /// Starts reading an object at the byte `from`: its body, and the length that the storage
+    /// says this body has.
     pub async fn open(
         &self,
         key: &str,
         version_id: Option<&str>,
+        from: u64,
     ) -> Result<(ByteStream, u64), StoreError> {
         let get = self.client.get_object().bucket(&self.name).key(key);
         let answer = get
             .set_version_id(version_id.map(str::to_owned))
+            // An empty object has no range at all.
+            .set_range((from > 0).then(|| format!("bytes={from}-")))
             .send()
             .await;
         let answer = answer.map_err(|error| failed("read", key, &error))?;
         let length = answer.content_length().unwrap_or_default();
         Ok((answer.body, u64::try_from(length).unwrap_or_default()))
+    }
+
+    /// Everything that was ever written under `key`, oldest first; nothing on storage that
+    /// keeps no versions.
+    pub async fn versions(&self, key: &str) -> Result<Vec<Version>, StoreError> {
+        let mut versions = Vec::new();
+        let (mut key_marker, mut version_marker) = (None, None);
+        loop {
+            let list = self.client.list_object_versions().bucket(&self.name);
+            let list = list.prefix(key).set_key_marker(key_marker);
+            let page = list.set_version_id_marker(version_marker).send().await;
+            let page = match page {
+                Err(error) if error.code() == Some("NotImplemented") => return Ok(vec![]),
+                page => page.map_err(|error| failed("list the versions of", key, &error))?,
+            };
+            let written = page.versions.unwrap_or_default().into_iter();
+            let written = written.map(|it| (it.key, it.last_modified, it.version_id, false));
+            let deleted = page.delete_markers.unwrap_or_default().into_iter();
+            let deleted = deleted.map(|it| (it.key, it.last_modified, it.version_id, true));
+            versions.extend(written.chain(deleted));
+            // Keys that only begin with this one follow all of its versions.
+            let is_past = page.next_key_marker.as_deref() != Some(key);
+            if page.is_truncated != Some(true) || is_past {
+                break;
+            }
+            (key_marker, version_marker) = (page.next_key_marker, page.next_version_id_marker);
+        }
+        versions.retain(|(found, ..)| found.as_deref() == Some(key));
+        // Listed newest first: that order decides among the versions of one second.
+        versions.reverse();
+        versions.sort_by_key(|(_, at, ..)| at.map(|it| it.secs()));
+        let version = |(_, _, id, is_delete_marker)| Version {
+            id,
+            is_delete_marker,
+        };
+        Ok(versions.into_iter().map(version).collect())
     }
 
     /// Every object under `prefix`, in key order.
