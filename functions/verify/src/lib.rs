@@ -3,12 +3,19 @@
 //!
 //! gather (manifest, history) → decide (pure: is it whole?) → act (verdict) → report.
 
+mod body;
+mod commit_record;
 pub mod consistency;
 mod contents;
+pub mod error;
+mod jobs;
 mod judge;
 pub mod large_objects;
 pub mod object;
+mod pass;
 pub mod plan;
+mod progress;
+pub mod report;
 pub mod request;
 pub mod rows;
 pub mod verify_backup;
@@ -25,7 +32,9 @@ use shared::error::{Name, chain};
 use shared::secret::Secrets;
 use shared::store::Bucket;
 
+use error::VerifyError;
 pub use request::Request;
+use verify_backup::Verifier;
 
 /// The settings of the function, read once at cold start.
 #[derive(Clone, Debug)]
@@ -38,6 +47,8 @@ pub struct Config {
     pub nightly_schedule: String,
     /// The IANA name of the time zone that the schedule is in.
     pub time_zone: String,
+    /// Objects decoded at once: one for each vCPU.
+    pub threads: usize,
 }
 
 impl Config {
@@ -51,6 +62,7 @@ impl Config {
             layer_root: layer_root(&var),
             nightly_schedule: required(&var, "NIGHTLY_SCHEDULE")?,
             time_zone: required(&var, "TIME_ZONE")?,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
         })
     }
 }
@@ -81,7 +93,15 @@ impl Function {
     pub async fn handle(&self, invocation: &Invocation, event: Value) -> Result<Value, Diagnostic> {
         match Request::parse(event)? {
             Request::Backup { backup, next } => {
-                answer(&verify_backup::verify_backup(self, invocation, backup, next).await?)
+                let identities = self.secrets.identities().await;
+                let identities = identities.map_err(VerifyError::Identities)?;
+                let verifier = Verifier {
+                    vault: &self.vault,
+                    work: &self.work,
+                    identities: identities.into(),
+                    threads: self.config.threads,
+                };
+                answer(&verifier.verify(invocation, &backup, next).await?)
             }
             Request::PlanBackups(request) => answer(&plan::plan_backups(self, request).await?),
             Request::Watch(request) => {

@@ -1,0 +1,121 @@
+//! Brings an object from S3 to a thread that blocks.
+
+use std::io::{self, BufRead, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Buf, Bytes};
+use shared::store::{Bucket, ByteStream, StoreError, StoreErrorKind};
+use tokio::sync::mpsc;
+
+/// Pieces on their way to one thread. The HTTP client makes pieces of at most 417 KB.
+const PIECES: usize = 16;
+/// How often a body that breaks off is taken up where it broke.
+const REOPENS_MAX: u32 = 4;
+
+/// The reading end: blocks until a piece is there.
+#[derive(Debug)]
+pub(crate) struct Body {
+    pieces: mpsc::Receiver<Option<Bytes>>,
+    piece: Bytes,
+    is_at_end: bool,
+}
+
+/// The feeding end. Dropped before [`Feed::end`], it makes the reading end fail.
+#[derive(Debug)]
+pub(crate) struct Feed(mpsc::Sender<Option<Bytes>>);
+
+pub(crate) fn body() -> (Feed, Body) {
+    let (sender, pieces) = mpsc::channel(PIECES);
+    let body = Body {
+        pieces,
+        piece: Bytes::new(),
+        is_at_end: false,
+    };
+    (Feed(sender), body)
+}
+
+impl BufRead for Body {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.piece.is_empty() && !self.is_at_end {
+            match self.pieces.blocking_recv() {
+                Some(Some(piece)) => self.piece = piece,
+                Some(None) => self.is_at_end = true,
+                None => return Err(io::ErrorKind::BrokenPipe.into()),
+            }
+        }
+        Ok(&self.piece)
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.piece.advance(n);
+    }
+}
+
+impl Read for Body {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let piece = self.fill_buf()?;
+        let n = piece.len().min(out.len());
+        out[..n].copy_from_slice(&piece[..n]);
+        self.consume(n);
+        Ok(n)
+    }
+}
+
+/// One version of one object, and the counters of what is fetched.
+#[derive(Debug)]
+pub(crate) struct Source<'a> {
+    pub(crate) bucket: &'a Bucket,
+    pub(crate) key: &'a str,
+    pub(crate) version_id: Option<&'a str>,
+    /// Of this object, and of all.
+    pub(crate) fetched_bytes: [&'a AtomicU64; 2],
+}
+
+impl Source<'_> {
+    /// Feeds the whole object; `opened` is its body from the first byte on, and its length.
+    ///
+    /// The SDK tries again where the storage answers with an error, but not where a body
+    /// breaks off: that is taken up here, at the byte where it broke. Another object in its
+    /// place would not have the manifest's SHA-256.
+    pub(crate) async fn feed(
+        &self,
+        opened: (ByteStream, u64),
+        feed: Feed,
+    ) -> Result<(), StoreError> {
+        let (mut body, length) = opened;
+        let mut at = 0;
+        let mut reopens = 0;
+        loop {
+            let reason = match body.next().await {
+                Some(Ok(piece)) => {
+                    at += piece.len() as u64;
+                    for counter in self.fetched_bytes {
+                        counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
+                    }
+                    if feed.0.send(Some(piece)).await.is_err() {
+                        // The reader has seen enough.
+                        return Ok(());
+                    }
+                    continue;
+                }
+                None if at >= length => {
+                    let _reader_is_gone = feed.0.send(None).await;
+                    return Ok(());
+                }
+                None => "the body ended early".to_owned(),
+                Some(Err(error)) => error.to_string(),
+            };
+            reopens += 1;
+            if reopens > REOPENS_MAX {
+                return Err(StoreError {
+                    operation: "read",
+                    key: self.key.to_owned(),
+                    kind: StoreErrorKind::Unavailable(format!(
+                        "broke off {reopens} times, last at byte {at} of {length}: {reason}"
+                    )),
+                });
+            }
+            (body, _) = self.bucket.open(self.key, self.version_id, at).await?;
+        }
+    }
+}
