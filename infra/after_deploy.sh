@@ -8,10 +8,13 @@ aws=.tools/venv/bin/aws
 $aws cloudformation update-termination-protection --enable-termination-protection --stack-name "$stack" >/dev/null
 echo "deploy: the stack is protected from deletion"
 
-# An empty secret exists and has no value, so it is the value that is asked for.
+# A secret that the stack has created exists without a version, so it is versions that are asked for.
 missing=0
 secret() {
-    $aws secretsmanager get-secret-value --secret-id "$1" --query VersionId >/dev/null 2>&1 && return
+    case $($aws secretsmanager describe-secret --secret-id "$1" --query VersionIdsToStages --output text 2>/dev/null || true) in
+        "" | None) ;;
+        *) return ;;
+    esac
     missing=1
     echo "deploy: the secret $1 has no value yet. From a file that only you can read:"
     echo "    $2"

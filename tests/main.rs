@@ -1,1 +1,3 @@
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod infra;

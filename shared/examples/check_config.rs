@@ -15,7 +15,9 @@ const ANY_TWO: &str = "recipients = [\
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     let must_be_complete = arguments.first().is_some_and(|it| it == "--complete");
-    let path = arguments.pop().ok_or("usage: check_config [--complete] FILE")?;
+    let path = arguments
+        .pop()
+        .ok_or("usage: check_config [--complete] FILE")?;
     let text = std::fs::read_to_string(path)?;
     let policy = match Policy::parse(&text) {
         Err(PolicyError::TooFewRecipients { found: 0 }) if !must_be_complete => {

@@ -1,0 +1,146 @@
+//! What reaches a person without any of our functions working.
+
+use serde_json::{Value, json};
+
+use super::{listed, properties, refers_to, resources};
+
+fn alarm_on(namespace: &str, metric: &str, about: Option<&str>) -> &'static Value {
+    let matches = |alarm: &Value| {
+        let dimension = alarm["Dimensions"].get(0).map(|it| &it["Value"]);
+        alarm["Namespace"] == namespace
+            && alarm["MetricName"] == metric
+            && about.is_none_or(|name| dimension.is_some_and(|value| refers_to(value, name)))
+    };
+    let found: Vec<_> = resources("AWS::CloudWatch::Alarm")
+        .into_iter()
+        .filter(|(_, alarm)| matches(alarm))
+        .collect();
+    assert_eq!(found.len(), 1, "{namespace} {metric} {about:?}");
+    found[0].1
+}
+
+#[test]
+fn every_alarm_pages_and_says_what_it_means() {
+    for (name, alarm) in resources("AWS::CloudWatch::Alarm") {
+        assert!(
+            listed(&alarm["AlarmActions"])
+                .into_iter()
+                .any(|it| refers_to(it, "PageTopic")),
+            "{name}"
+        );
+        assert!(
+            alarm["AlarmDescription"].as_str().unwrap().len() > 30,
+            "{name}"
+        );
+    }
+}
+
+/// CloudWatch refuses longer ones, which no linter notices.
+#[test]
+fn no_alarm_spans_more_than_cloudwatch_allows() {
+    for (name, alarm) in resources("AWS::CloudWatch::Alarm") {
+        let period = alarm["Period"].as_u64().unwrap();
+        let span = period * alarm["EvaluationPeriods"].as_u64().unwrap();
+        let limit = if period < 3_600 { 86_400 } else { 604_800 };
+        assert!(span <= limit, "{name} spans {span} s");
+    }
+}
+
+#[test]
+fn a_run_of_either_machine_that_ends_badly_pages_within_a_minute() {
+    for machine in ["BackupMachine", "WatchMachine"] {
+        for metric in [
+            "ExecutionsFailed",
+            "ExecutionsTimedOut",
+            "ExecutionsAborted",
+        ] {
+            let alarm = alarm_on("AWS/States", metric, Some(machine));
+            assert_eq!(
+                (&alarm["Period"], &alarm["Threshold"]),
+                (&json!(60), &json!(1))
+            );
+            assert_eq!(alarm["TreatMissingData"], "notBreaching");
+        }
+    }
+}
+
+#[test]
+fn a_day_without_a_backup_pages_and_a_first_day_does_not() {
+    let alarm = alarm_on("AWS/States", "ExecutionsSucceeded", Some("BackupMachine"));
+    assert_eq!(
+        (&alarm["Period"], &alarm["EvaluationPeriods"]),
+        (&json!(3600), &json!(26))
+    );
+    assert_eq!(alarm["TreatMissingData"], "breaching");
+    assert_eq!(
+        alarm["WarmUpConfiguration"]["WarmUpPeriodDurationInMinutes"],
+        26 * 60
+    );
+}
+
+#[test]
+fn a_late_database_and_a_dead_watcher_both_page() {
+    let alarm = alarm_on("Lifeboat", "BackupOverdueMinutes", None);
+    assert!(
+        alarm.get("Dimensions").is_none(),
+        "a dimension would hide every other database"
+    );
+    assert_eq!(
+        (&alarm["Statistic"], &alarm["TreatMissingData"]),
+        (&json!("Maximum"), &json!("breaching"))
+    );
+    assert_eq!(
+        (&alarm["Period"], &alarm["DatapointsToAlarm"]),
+        (&json!(900), &json!(2))
+    );
+}
+
+#[test]
+fn dead_letters_and_undelivered_backstops_page() {
+    alarm_on(
+        "AWS/Events",
+        "FailedInvocations",
+        Some("FailedExecutionsRule"),
+    );
+    for queue in ["ScheduleDeadLetters", "RuleDeadLetters"] {
+        alarm_on("AWS/SQS", "ApproximateNumberOfMessagesVisible", Some(queue));
+    }
+    assert_eq!(
+        resources("AWS::SQS::Queue").len(),
+        2,
+        "a queue without an alarm"
+    );
+}
+
+#[test]
+fn the_rule_reports_every_bad_end_of_every_machine_in_words() {
+    let rule = properties("FailedExecutionsRule");
+    let detail = &rule["EventPattern"]["detail"];
+    assert_eq!(detail["status"], json!(["FAILED", "TIMED_OUT", "ABORTED"]));
+    let machines = listed(&detail["stateMachineArn"]);
+    for (machine, _) in resources("AWS::StepFunctions::StateMachine") {
+        assert!(
+            machines.iter().any(|it| refers_to(it, machine)),
+            "{machine}"
+        );
+    }
+    let target = &rule["Targets"][0];
+    assert!(
+        refers_to(&target["Arn"], "PageTopic")
+            && refers_to(&target["DeadLetterConfig"]["Arn"], "RuleDeadLetters")
+    );
+    assert!(
+        target.get("RoleArn").is_none(),
+        "a role here may break delivery to an encrypted topic"
+    );
+
+    let words = &target["InputTransformer"];
+    let template = words["InputTemplate"].as_str().unwrap();
+    assert!(template.starts_with("\"Backstop: ") && template.ends_with('"'));
+    for name in words["InputPathsMap"].as_object().unwrap().keys() {
+        assert!(
+            template.contains(&format!("<{name}>")),
+            "{name} is looked up and not said"
+        );
+    }
+}

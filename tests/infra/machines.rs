@@ -1,0 +1,215 @@
+//! The state machines: their limits, what they match, and what starts them.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use shared::error::Name;
+
+use super::{properties, refers_to, resources, text_of};
+
+/// Everything a function can fail with: its own names, then Lambda's for a call that did not reach it.
+const OURS: [Name; 4] = [
+    Name::Refused,
+    Name::Transient,
+    Name::OutOfTime,
+    Name::Failed,
+];
+const LAMBDAS: [&str; 4] = [
+    "Lambda.TooManyRequestsException",
+    "Lambda.ServiceException",
+    "Lambda.AWSLambdaException",
+    "Lambda.SdkClientException",
+];
+
+fn definition(machine: &str) -> Value {
+    serde_json::from_str(&text_of(&format!("infra/{machine}.asl.json"))).unwrap()
+}
+
+/// Every state with its name, those inside of Map and Parallel included.
+fn states(machine: &Value) -> Vec<(String, Value)> {
+    let mut found = Vec::new();
+    for (name, state) in machine["States"].as_object().unwrap() {
+        found.push((name.clone(), state.clone()));
+        let inner = state["Branches"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .chain(state.get("ItemProcessor"));
+        found.extend(inner.flat_map(states));
+    }
+    found
+}
+
+fn tasks() -> Vec<(String, Value)> {
+    let all = ["backup", "watch"]
+        .into_iter()
+        .flat_map(|machine| states(&definition(machine)));
+    all.filter(|(_, state)| state["Type"] == "Task").collect()
+}
+
+fn errors_of(rules: &Value) -> BTreeSet<String> {
+    let rules = rules.as_array().into_iter().flatten();
+    let names = rules.flat_map(|rule| rule["ErrorEquals"].as_array().unwrap());
+    names
+        .map(|name| name.as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// A shorter limit would start a second run beside one that still works.
+#[test]
+fn every_task_waits_thirty_seconds_longer_than_its_function_runs() {
+    for (name, task) in tasks() {
+        let function = match task["Parameters"]["FunctionName"].as_str().unwrap() {
+            "${DumpArn}" => "DumpFunction",
+            "${VerifyArn}" => "VerifyFunction",
+            "${AlertArn}" => "AlertFunction",
+            other => panic!("{name} calls {other}"),
+        };
+        let limit = properties(function)["Timeout"].as_u64().unwrap();
+        assert_eq!(task["TimeoutSeconds"].as_u64(), Some(limit + 30), "{name}");
+    }
+}
+
+#[test]
+fn only_what_may_pass_is_tried_again() {
+    let mut retryable: BTreeSet<String> = LAMBDAS.map(str::to_owned).into();
+    retryable.insert(Name::Transient.as_str().to_owned());
+    for (name, task) in tasks() {
+        assert_eq!(errors_of(&task["Retry"]), retryable, "{name}");
+    }
+}
+
+#[test]
+fn every_error_name_that_is_matched_is_one_that_the_code_has() {
+    let mut known: BTreeSet<&str> = OURS.map(Name::as_str).into();
+    known.extend(LAMBDAS);
+    known.insert("States.ALL");
+    for machine in ["backup", "watch"] {
+        for (name, state) in states(&definition(machine)) {
+            for error in errors_of(&state["Retry"]).union(&errors_of(&state["Catch"])) {
+                assert!(known.contains(error.as_str()), "{name} matches {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_alert_that_fails_hides_no_failure() {
+    for (name, task) in tasks() {
+        if task["Parameters"]["FunctionName"] == "${AlertArn}" {
+            assert_eq!(
+                task["Catch"][0]["ErrorEquals"],
+                json!(["States.ALL"]),
+                "{name}"
+            );
+            assert_eq!(
+                task["Catch"][0]["Next"], task["Next"],
+                "{name} ends elsewhere when nobody could be told"
+            );
+        }
+    }
+}
+
+/// Outside of a Choice, a path that leads nowhere ends the execution uncaught.
+#[test]
+fn what_a_choice_compares_is_there_or_has_been_looked_for() {
+    // Always there: the plan puts `committed` into every item, the machine itself the other.
+    let present = ["$.backup.committed", "$.any_failed"];
+    for (name, state) in states(&definition("backup")) {
+        for rule in state["Choices"].as_array().into_iter().flatten() {
+            let Some(all) = rule["And"].as_array() else {
+                let looks = rule.get("IsPresent").is_some();
+                assert!(
+                    looks || present.iter().any(|it| rule["Variable"] == *it),
+                    "{name}: {rule}"
+                );
+                continue;
+            };
+            for compared in all {
+                let looked_for = all
+                    .iter()
+                    .any(|it| it["IsPresent"] == true && it["Variable"] == compared["Variable"]);
+                assert!(looked_for, "{name}: {compared}");
+            }
+        }
+    }
+}
+
+#[test]
+fn only_a_passed_verdict_counts() {
+    let (_, outcome) = states(&definition("backup"))
+        .into_iter()
+        .find(|(name, _)| name == "Outcome")
+        .unwrap();
+    assert_eq!(outcome["Default"], "NotVerified");
+    let rules = outcome["Choices"].as_array().unwrap();
+    assert_eq!(rules.len(), 1);
+    assert!(rules[0]["And"].as_array().unwrap().contains(&json!(
+        {"Variable": "$.result.verify.verdict", "StringEquals": "passed"}
+    )));
+}
+
+/// An asynchronous call of a function that fails would reach nobody.
+#[test]
+fn schedules_start_machines_within_the_hour_or_leave_a_dead_letter() {
+    let schedules = resources("AWS::Scheduler::Schedule");
+    assert_eq!(schedules.len(), 3);
+    for (name, schedule) in schedules {
+        let target = &schedule["Target"];
+        assert!(
+            ["BackupMachine", "WatchMachine"]
+                .iter()
+                .any(|it| refers_to(&target["Arn"], it)),
+            "{name}"
+        );
+        assert!(
+            refers_to(&target["DeadLetterConfig"]["Arn"], "ScheduleDeadLetters"),
+            "{name}"
+        );
+        assert!(
+            target["RetryPolicy"]["MaximumEventAgeInSeconds"]
+                .as_u64()
+                .unwrap()
+                <= 3_600,
+            "{name}"
+        );
+        let input: Value = serde_json::from_str(target["Input"].as_str().unwrap()).unwrap();
+        assert_eq!(
+            input["scheduled_time"], "<aws.scheduler.scheduled-time>",
+            "{name}"
+        );
+        let its_name = schedule["Name"]["Fn::Sub"].as_str().unwrap();
+        assert!(
+            its_name.starts_with("${AWS::StackName}-"),
+            "{name}: a second stack could not have it"
+        );
+    }
+    let nightly = properties("BackupMachineBackupNightly");
+    let input: Value = serde_json::from_str(nightly["Target"]["Input"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        input,
+        json!({"kind": "nightly", "scheduled_time": "<aws.scheduler.scheduled-time>"})
+    );
+    assert_eq!(
+        nightly["ScheduleExpression"],
+        json!({"Ref": "NightlySchedule"})
+    );
+    assert_eq!(
+        nightly["ScheduleExpressionTimezone"],
+        json!({"Ref": "TimeZone"})
+    );
+}
+
+#[test]
+fn executions_are_logged_without_what_they_carry() {
+    for (name, machine) in resources("AWS::StepFunctions::StateMachine") {
+        assert_eq!(
+            machine["LoggingConfiguration"]["IncludeExecutionData"], false,
+            "{name}"
+        );
+        let group = properties(&format!("{name}LogGroup"))["LogGroupName"]["Fn::Sub"]
+            .as_str()
+            .unwrap();
+        assert!(group.starts_with("/aws/vendedlogs/states/"), "{name}");
+    }
+}
