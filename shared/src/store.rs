@@ -5,7 +5,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::ResponseChecksumValidation;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 pub use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{ChecksumMode, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 
 /// One bucket. Cheap to clone.
@@ -33,6 +33,9 @@ pub enum StoreErrorKind {
     AlreadyExists,
     #[error("access denied: {0}")]
     Denied(String),
+    /// The bytes are not those that were written.
+    #[error("the storage's own checksum does not match its bytes: {0}")]
+    Damaged(String),
     #[error("larger than the {max} bytes expected at most")]
     TooLarge { max: u64 },
     /// The SDK's own retries are used up; the same call may succeed later.
@@ -123,24 +126,31 @@ impl Bucket {
     }
 
     /// Reads an object whole, refusing one above `bytes_max`.
+    ///
+    /// Where the storage keeps a checksum, the bytes are held against it: what is read this
+    /// way has no other.
     pub async fn get(
         &self,
         key: &str,
         version_id: Option<&str>,
         bytes_max: u64,
     ) -> Result<Vec<u8>, StoreError> {
-        let (mut body, length) = self.open(key, version_id, 0).await?;
+        let get = self.client.get_object().bucket(&self.name).key(key);
+        let get = get.set_version_id(version_id.map(str::to_owned));
+        let answer = get.checksum_mode(ChecksumMode::Enabled).send().await;
+        let answer = answer.map_err(|error| failed("read", key, &error))?;
         let error = |kind| StoreError {
             operation: "read",
             key: key.to_owned(),
             kind,
         };
-        if length > bytes_max {
+        let length = answer.content_length().unwrap_or_default();
+        if u64::try_from(length).unwrap_or_default() > bytes_max {
             return Err(error(StoreErrorKind::TooLarge { max: bytes_max }));
         }
-        let mut bytes = Vec::new();
+        let (mut body, mut bytes) = (answer.body, Vec::new());
         while let Some(piece) = body.next().await {
-            let piece = piece.map_err(|it| error(StoreErrorKind::Unavailable(it.to_string())))?;
+            let piece = piece.map_err(|it| error(broken_off(&it)))?;
             bytes.extend_from_slice(&piece);
         }
         Ok(bytes)
@@ -306,6 +316,16 @@ impl Bucket {
             Err(error) if error.code() == Some("NoSuchUpload") => Ok(()),
             Err(error) => Err(failed("abort upload of", &upload.key, &error)),
         }
+    }
+}
+
+/// A checksum that does not match ends a body as a lost connection does.
+fn broken_off(error: &(dyn std::error::Error + 'static)) -> StoreErrorKind {
+    let text = DisplayErrorContext(error).to_string();
+    if text.contains("checksum mismatch") {
+        StoreErrorKind::Damaged(text)
+    } else {
+        StoreErrorKind::Unavailable(text)
     }
 }
 

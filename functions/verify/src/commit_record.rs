@@ -1,11 +1,15 @@
 //! Reads the manifest of a backup, whatever became of it, and the one it follows from.
 
 use shared::backup::{BackupId, DatabaseName, PreviousBackup};
-use shared::key::Key;
+use shared::key::{Key, verdicts_of_prefix};
 use shared::manifest::{BYTES_MAX, Manifest, ManifestError};
 use shared::sealed::sha256;
 use shared::store::{Bucket, StoreError, StoreErrorKind, Version};
-use shared::verdict::{Code, Finding};
+use shared::verdict::{Code, Finding, VerdictRecord};
+
+/// The oldest: they are nearest to the commit.
+const VERDICTS_MAX: usize = 8;
+const VERDICT_BYTES_MAX: u64 = 16 << 20;
 
 /// What lies under the manifest's key.
 #[derive(Debug, Default)]
@@ -67,6 +71,46 @@ impl CommitRecord {
             }
         }
         Ok(record)
+    }
+
+    /// Adds a finding where an earlier verdict was about another manifest under the same key:
+    /// the commit record never changes.
+    ///
+    /// # Errors
+    ///
+    /// The storage does not answer just now.
+    pub(crate) async fn check_history(
+        &mut self,
+        vault: &Bucket,
+        database: &DatabaseName,
+        id: BackupId,
+    ) -> Result<(), StoreError> {
+        let verdicts = match vault.list(&verdicts_of_prefix(database, id)).await {
+            Err(error) if error.is_transient() => return Err(error),
+            // A verdict that cannot be read says nothing against the backup.
+            Err(_) => return Ok(()),
+            Ok(verdicts) => verdicts,
+        };
+        let manifest_key = Key::Manifest(database, id).to_string();
+        for listed in verdicts.iter().take(VERDICTS_MAX) {
+            let json = match vault.get(&listed.key, None, VERDICT_BYTES_MAX).await {
+                Err(error) if error.is_transient() => return Err(error),
+                Err(_) => continue,
+                Ok(json) => json,
+            };
+            let Ok(verdict) = serde_json::from_slice::<VerdictRecord>(&json) else {
+                continue;
+            };
+            if verdict.manifest_sha256.is_some() && verdict.manifest_sha256 != self.sha256 {
+                let message = format!(
+                    "the verdict {} was about another manifest: it was changed since; find out who wrote it",
+                    listed.key
+                );
+                self.add(Code::ManifestOverwritten, &manifest_key, message);
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Adds what is wrong with the link to the backup before.
@@ -161,6 +205,11 @@ fn unreadable(error: &StoreError) -> (Code, String) {
         StoreErrorKind::TooLarge { max } => (
             Code::ManifestUnreadable,
             format!("the manifest is larger than {max} bytes: it is none that Lifeboat writes"),
+        ),
+        StoreErrorKind::Damaged(_) => (
+            Code::ChecksumDiffers,
+            "the manifest's bytes are not those that were written: the storage's own checksum differs; restore from another backup"
+                .to_owned(),
         ),
         StoreErrorKind::AlreadyExists
         | StoreErrorKind::Denied(_)

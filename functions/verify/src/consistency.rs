@@ -144,10 +144,10 @@ fn check_tables(manifest: &Manifest, found: &mut Findings) {
         Content::TableOfContents | Content::LargeObjects { .. } | Content::Roles => None,
     });
     let mut dump_ids = HashSet::new();
-    let mut names = HashSet::new();
+    let mut oids = HashSet::new();
     for table in &manifest.tables {
         let is_new = dump_ids.insert(table.dump_id);
-        if !names.insert((&table.schema, &table.name)) || !is_new {
+        if !oids.insert(table.oid) || !is_new {
             found.inconsistent(format!(
                 "table {}.{} (entry {}) is there twice",
                 table.schema, table.name, table.dump_id

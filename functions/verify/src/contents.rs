@@ -1,11 +1,11 @@
 //! Compares what an object holds with what the manifest says about it. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 
 use shared::archive::{CopyStatement, Data, Entry, ReadError, TableOfContents, Text, lossy};
 use shared::fingerprint::RowTotals;
-use shared::manifest::{Manifest, QualifiedName, Sequence, Table};
+use shared::manifest::{Manifest, QualifiedName, Table};
 use shared::verdict::Code;
 
 use crate::large_objects::LargeObjectsRead;
@@ -172,7 +172,7 @@ pub(crate) fn compare_toc(manifest: &Manifest, toc: &TableOfContents) -> Vec<Mis
             "large objects (entry {dump_id}) are in the manifest only"
         ));
     }
-    compare_sequences(names, manifest, toc, &mut found);
+    compare_sequences(manifest, toc, &mut found);
     found.0
 }
 
@@ -260,67 +260,52 @@ fn compare_table(names: Names, entry: &Entry, table: &Table, found: &mut Differe
     }
 }
 
-/// The value of a sequence, as the table of contents has it.
-type Value = (i64, bool);
+/// Schema, name, last value, is called.
+type Value = (String, String, i64, bool);
 
-fn compare_sequences(
-    names: Names,
-    manifest: &Manifest,
-    toc: &TableOfContents,
-    found: &mut Differences,
-) {
-    let mut claimed: BTreeMap<(String, String), &Sequence> = BTreeMap::new();
-    for sequence in &manifest.sequences {
-        let key = (sequence.schema.clone(), sequence.name.clone());
-        if claimed.insert(key, sequence).is_some() {
-            found.add(format!(
-                "sequence {}.{} is there twice",
-                sequence.schema, sequence.name
-            ));
-        }
-    }
-    // Names that are not converted here are matched by their values alone.
-    let mut unmatched: BTreeSet<Value> = BTreeSet::new();
+/// Both have the names as the archive has them, so they compare as they are.
+fn compare_sequences(manifest: &Manifest, toc: &TableOfContents, found: &mut Differences) {
+    let mut claimed: Vec<Value> = manifest
+        .sequences
+        .iter()
+        .map(|it| {
+            (
+                it.schema.clone(),
+                it.name.clone(),
+                it.last_value,
+                it.is_called,
+            )
+        })
+        .collect();
+    claimed.sort_unstable();
+    let mut present: Vec<Value> = Vec::new();
     for entry in toc.entries.iter().filter(|it| it.is("SEQUENCE SET")) {
-        let (schema, name) = (
-            lossy(&entry.namespace).into_owned(),
-            lossy(&entry.tag).into_owned(),
-        );
-        let Some(value) = value_set(&lossy(&entry.definition)) else {
-            found.add(format!(
+        let (schema, name) = (lossy(&entry.namespace), lossy(&entry.tag));
+        match entry.sequence_value() {
+            Some((value, is_called)) => {
+                present.push((schema.into_owned(), name.into_owned(), value, is_called));
+            }
+            None => found.add(format!(
                 "the value of sequence {schema}.{name} cannot be read"
-            ));
-            continue;
-        };
-        match claimed.remove(&(schema.clone(), name.clone())) {
-            Some(sequence) if (sequence.last_value, sequence.is_called) == value => {}
-            Some(sequence) => found.add(format!(
-                "sequence {schema}.{name} is at {}, the manifest says {}",
-                value.0, sequence.last_value
             )),
-            None if !names.is_utf8 => drop(unmatched.insert(value)),
-            None => found.add(format!("sequence {schema}.{name} is not in the manifest")),
         }
     }
-    for sequence in claimed.values() {
-        if !unmatched.contains(&(sequence.last_value, sequence.is_called)) {
-            found.add(format!(
-                "sequence {}.{} is in the manifest only",
-                sequence.schema, sequence.name
-            ));
-        }
-    }
-}
-
-/// From `SELECT pg_catalog.setval('app.t_id_seq', 42, true);`.
-fn value_set(definition: &str) -> Option<Value> {
-    let call = definition.trim_end().strip_suffix(");")?;
-    let mut parts = call.rsplitn(3, ", ");
-    let is_called = match parts.next()? {
-        "true" => true,
-        "false" => false,
-        _ => return None,
+    present.sort_unstable();
+    let only_in = |these: &[Value], those: &[Value]| {
+        let only = these.iter().find(|it| those.binary_search(it).is_err());
+        only.map(|(schema, name, value, _)| format!("sequence {schema}.{name} at {value}"))
     };
-    let last_value = parts.next()?.parse().ok()?;
-    parts.next().map(|_| (last_value, is_called))
+    if let Some(sequence) = only_in(&claimed, &present) {
+        found.add(format!("{sequence} is in the manifest only"));
+    }
+    if let Some(sequence) = only_in(&present, &claimed) {
+        found.add(format!("{sequence} is not in the manifest"));
+    }
+    if claimed.len() != present.len() {
+        found.add(format!(
+            "{} sequence values, the manifest says {}",
+            present.len(),
+            claimed.len()
+        ));
+    }
 }

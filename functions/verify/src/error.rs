@@ -56,6 +56,7 @@ fn of_store(error: &StoreError) -> Name {
         StoreErrorKind::Denied(_) => Name::Refused,
         StoreErrorKind::NotFound
         | StoreErrorKind::AlreadyExists
+        | StoreErrorKind::Damaged(_)
         | StoreErrorKind::TooLarge { .. }
         | StoreErrorKind::Rejected(_) => Name::Failed,
     }

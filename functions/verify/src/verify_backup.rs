@@ -9,8 +9,9 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use shared::backup::{BackupId, BackupItem, DatabaseName};
 use shared::key::Key;
+use shared::manifest::Manifest;
 use shared::sealed::sha256;
-use shared::store::{Bucket, StoreErrorKind};
+use shared::store::{Bucket, StoreError, StoreErrorKind};
 use shared::verdict::{Check, Code, FORMAT, Finding, VerdictRecord, decide};
 use tokio::sync::Semaphore;
 use tracing::info;
@@ -73,15 +74,9 @@ impl Verifier<'_> {
         let snapshot_at = manifest.as_ref().map(|it| it.snapshot_at);
         let objects_total = manifest.as_ref().map_or(0, |it| it.objects.len());
         if let Some(manifest) = manifest {
-            record
-                .findings
-                .extend(check_manifest(&manifest, database, id));
-            if let Some(previous) = &manifest.previous {
-                record
-                    .check_previous(self.vault, database, id, previous)
-                    .await
-                    .map_err(VerifyError::Storage)?;
-            }
+            self.check_around(&mut record, &manifest, (database, id))
+                .await
+                .map_err(VerifyError::Storage)?;
             if is_pinned {
                 let until = until(begun, invocation.deadline);
                 let claims = Claims::new(manifest);
@@ -108,6 +103,26 @@ impl Verifier<'_> {
         let key = self.write(invocation, &verdict.0).await?;
         report.end(verdict.0, verdict.1, key);
         Ok(report)
+    }
+
+    /// Everything that can be told without reading an object.
+    async fn check_around(
+        &self,
+        record: &mut CommitRecord,
+        manifest: &Manifest,
+        (database, id): (&DatabaseName, BackupId),
+    ) -> Result<(), StoreError> {
+        let findings = check_manifest(manifest, database, id);
+        record.findings.extend(findings);
+        record.check_history(self.vault, database, id).await?;
+        match &manifest.previous {
+            Some(previous) => {
+                record
+                    .check_previous(self.vault, database, id, previous)
+                    .await
+            }
+            None => Ok(()),
+        }
     }
 
     async fn read(
