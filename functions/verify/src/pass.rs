@@ -1,7 +1,7 @@
 //! What one invocation reads: as many objects as its deadline allows, a few at once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use age::x25519::Identity;
@@ -19,6 +19,8 @@ use crate::progress::Progress;
 const LOG_EVERY: Duration = Duration::from_secs(2);
 /// An object that would need this many invocations will not fit the next one either.
 const INVOCATIONS_HOPELESS: f64 = 1.5;
+/// Decoded for a smaller part of an invocation, an object says nothing about its rate.
+const SHARE_TELLING: f64 = 0.5;
 
 /// What all objects of an invocation are read with. Cheap to clone.
 #[derive(Clone)]
@@ -52,9 +54,16 @@ pub enum PassError {
 struct Ended {
     job: Job,
     outcome: Outcome,
-    /// Since it was started, waiting included.
+    /// How long it was decoded.
     seconds: f64,
     fetched_bytes: u64,
+}
+
+/// How far one object has come.
+#[derive(Debug, Default)]
+struct Reading {
+    decoded_since: OnceLock<Instant>,
+    fetched_bytes: AtomicU64,
 }
 
 enum Outcome {
@@ -136,12 +145,14 @@ impl Pass {
             let object = &self.claims.manifest.objects[ended.job.index];
             let share = ended.fetched_bytes.max(1) as f64 / object.stored_bytes.max(1) as f64;
             let needed = ended.seconds / share;
-            if is_stuck || needed > INVOCATIONS_HOPELESS * seconds_in_all {
+            let is_hopeless = ended.seconds > SHARE_TELLING * seconds_in_all
+                && needed > INVOCATIONS_HOPELESS * seconds_in_all;
+            if is_stuck || is_hopeless {
                 return Err(PassError::OutOfTime {
                     key: object.key.clone(),
                     fetched_bytes: ended.fetched_bytes,
                     stored_bytes: object.stored_bytes,
-                    seconds: ended.seconds,
+                    seconds: seconds_in_all,
                     needed,
                 });
             }
@@ -150,26 +161,26 @@ impl Pass {
     }
 
     async fn read_in_time(self, job: Job, fetched_of_all: Arc<AtomicU64>) -> Ended {
-        let begun = Instant::now();
-        let fetched = AtomicU64::new(0);
-        let read = self.read(job.index, [&fetched, &fetched_of_all]);
+        let reading = Reading::default();
+        let read = self.read(job.index, &reading, &fetched_of_all);
         let outcome = tokio::time::timeout_at(self.until.into(), read).await;
+        let since = reading.decoded_since.get();
         Ended {
             job,
             outcome: outcome.unwrap_or(Outcome::OutOfTime),
-            seconds: begun.elapsed().as_secs_f64(),
-            fetched_bytes: fetched.into_inner(),
+            seconds: since.map_or(0.0, |it| it.elapsed().as_secs_f64()),
+            fetched_bytes: reading.fetched_bytes.into_inner(),
         }
     }
 
     /// Dropped on the way, the thread ends by itself: its body breaks off.
-    async fn read(&self, index: usize, fetched_bytes: [&AtomicU64; 2]) -> Outcome {
+    async fn read(&self, index: usize, reading: &Reading, fetched_of_all: &AtomicU64) -> Outcome {
         let object = &self.claims.manifest.objects[index];
         let source = Source {
             bucket: &self.vault,
             key: &object.key,
             version_id: object.version_id.as_deref(),
-            fetched_bytes,
+            fetched_bytes: [&reading.fetched_bytes, fetched_of_all],
         };
         let opened = match self.vault.open(source.key, source.version_id, 0).await {
             Ok(opened) => opened,
@@ -180,7 +191,7 @@ impl Pass {
         let check = async {
             // Never closed, so this never fails; held until the thread is done.
             let permit = self.threads.acquire().await;
-            let begun = Instant::now();
+            let begun = *reading.decoded_since.get_or_init(Instant::now);
             let (claims, identities) = (self.claims.clone(), self.identities.clone());
             let thread = tokio::task::spawn_blocking(move || {
                 claims.check(index, body, found_bytes, &identities)
