@@ -131,6 +131,8 @@ impl Pass {
         progress.work_per_second = meter.work_per_second();
         progress.seconds += begun.elapsed().as_secs_f64();
         self.log(progress, begun, &fetched);
+        // The largest is what is in the way.
+        given_up.sort_by_key(|it: &Ended| std::cmp::Reverse(it.job.work));
         self.refuse_the_hopeless(&given_up, n_read == 0, seconds(begun, self.until))?;
         Ok(jobs.waiting() + given_up.len())
     }
