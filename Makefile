@@ -67,7 +67,7 @@ pgtools: ## Build pg_dump, pg_restore and psql for Lambda (once)
 package: setup .tools/infra/ready .tools/infra/build-ready pgtools ## Build what Lambda runs and check every piece of it
 	@echo "package: sam build for $(ARCHITECTURE) (minutes per function)"
 	@PATH="$(CURDIR)/$(LINT):$$PATH" sam build --parameter-overrides Architecture=$(ARCHITECTURE)
-	@$(CLOUD)/python infra/check_package.py $(LINT)/sam
+	@$(CLOUD)/python infra/check_package.py $(LINT)/sam $(ARCHITECTURE)
 
 .PHONY: deploy
 deploy: ## Deploy to the AWS account of the environment, and take a first backup

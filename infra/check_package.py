@@ -1,7 +1,7 @@
 """Packages what `sam build` built into a throwaway S3 on this machine, then looks into every uploaded piece.
 
 A wrong setting makes `sam package` upload source folders instead of binaries and report success, and a binary
-may need a newer glibc than Lambda has; neither shows before the first night. `check_package.py SAM`.
+may need a newer glibc than Lambda has; neither shows before the first night. `check_package.py SAM ARCHITECTURE`.
 """
 
 import io
@@ -15,6 +15,8 @@ import zipfile
 BUCKET = "package"
 NEWEST_GLIBC = (2, 34)  # of provided.al2023
 PGTOOLS = ["pg_dump", "pg_restore", "psql"]
+# e_machine of the ELF header.
+MACHINES = {"x86_64": 62, "arm64": 183}
 
 
 def start_s3():
@@ -112,6 +114,8 @@ def main():
             print(f"{name:<16} {path:<28} {len(body):>10,} {len(binary):>10,}  {shown}")
             if newest is None or newest > NEWEST_GLIBC:
                 wrong.append(f"{name}: {path} is {shown}; Lambda runs ELF up to GLIBC_2.34")
+            if int.from_bytes(binary[18:20], "little") != MACHINES[sys.argv[2]]:
+                wrong.append(f"{name}: {path} is not for {sys.argv[2]}; build it on such a machine")
             if not archive.getinfo(path).external_attr >> 16 & 0o111:
                 wrong.append(f"{name}: {path} is not executable")
     if wrong:
