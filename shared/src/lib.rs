@@ -8,6 +8,7 @@ pub mod fingerprint;
 pub mod key;
 pub mod manifest;
 pub mod policy;
+pub mod schedule;
 pub mod verdict;
 
 // Touches the world.
