@@ -1,8 +1,10 @@
 //! Reading settings from the environment.
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+use crate::policy::{Policy, PolicyError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -37,6 +39,27 @@ pub fn layer_root(var: impl Fn(&str) -> Option<String>) -> PathBuf {
     var("LAYER_ROOT")
         .unwrap_or_else(|| "/opt".to_owned())
         .into()
+}
+
+/// The configuration layer does not hold what it should; a person has to change it.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    #[error("read {}: is the configuration layer attached to the function?", path.display())]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("read the configuration")]
+    Policy(#[source] PolicyError),
+}
+
+/// Reads `lifeboat.toml` from where its layer is unpacked.
+pub fn read_policy(layer_root: &Path) -> Result<Policy, LayerError> {
+    let path = layer_root.join("lifeboat.toml");
+    let text = std::fs::read_to_string(&path);
+    let text = text.map_err(|source| LayerError::Unreadable { path, source })?;
+    Policy::parse(&text).map_err(LayerError::Policy)
 }
 
 #[expect(

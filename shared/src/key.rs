@@ -69,6 +69,9 @@ impl fmt::Display for Key<'_> {
     }
 }
 
+/// The prefix of everything `dump` ever wrote; one folder for each database.
+pub const BACKUPS: &str = "backups/";
+
 /// The prefix of everything `dump` ever wrote for a database.
 pub fn backups_prefix(database: &DatabaseName) -> String {
     format!("backups/{database}/")

@@ -17,6 +17,7 @@ pub mod client_tools;
 pub mod config;
 pub mod error;
 pub mod opened;
+pub mod history;
 pub mod pg;
 pub mod sealed;
 pub mod secret;

@@ -8,6 +8,8 @@ pub use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumMode, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 
+use crate::error::Name;
+
 /// One bucket. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Bucket {
@@ -49,6 +51,19 @@ impl StoreError {
     /// Whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(self.kind, StoreErrorKind::Unavailable(_))
+    }
+
+    /// What the state machine is told.
+    pub fn name(&self) -> Name {
+        match &self.kind {
+            StoreErrorKind::Unavailable(_) => Name::Transient,
+            // The role, or the key's policy, has to change.
+            StoreErrorKind::Denied(_) => Name::Refused,
+            StoreErrorKind::NotFound
+            | StoreErrorKind::AlreadyExists
+            | StoreErrorKind::TooLarge { .. }
+            | StoreErrorKind::Rejected(_) => Name::Failed,
+        }
     }
 }
 
@@ -227,6 +242,24 @@ impl Bucket {
             }
         }
         Ok(listed)
+    }
+
+    /// The names between `prefix` and the next `/`, each once, in order: what lies below them
+    /// costs no requests.
+    pub async fn list_folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let list = self.client.list_objects_v2().bucket(&self.name);
+        let list = list.prefix(prefix).delimiter("/");
+        let mut pages = list.into_paginator().send();
+        let mut folders = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| failed("list", prefix, &error))?;
+            let below = page.common_prefixes.unwrap_or_default();
+            folders.extend(below.iter().filter_map(|it| {
+                let name = it.prefix()?.strip_prefix(prefix)?;
+                name.strip_suffix('/').map(str::to_owned)
+            }));
+        }
+        Ok(folders)
     }
 
     pub async fn create_upload(&self, key: &str) -> Result<Upload, StoreError> {

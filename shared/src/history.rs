@@ -1,0 +1,168 @@
+//! What the vault knows of a database's backups, in few requests.
+//!
+//! It answers with names and verdicts only, so a role that may list the vault and read
+//! `verdicts/` can ask all of it but [`manifest_sha256`].
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::backup::{BackupId, DatabaseName};
+use crate::key::{self, Key};
+use crate::sealed::hex;
+use crate::store::{Bucket, StoreError, StoreErrorKind};
+use crate::verdict::{FORMAT, Verdict};
+
+/// How many backups and verdicts are looked at, newest first, before giving up.
+pub const LOOK_BACK_MAX: usize = 100;
+/// 10,000 damaged objects stay below. Guards the reader's memory.
+const VERDICT_BYTES_MAX: u64 = 16 << 20;
+
+/// A committed backup whose newest verdict that says anything is `passed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifiedBackup {
+    pub id: BackupId,
+    /// The data is as of this moment.
+    pub snapshot_at: Timestamp,
+}
+
+/// The databases that `dump` ever wrote for, configured today or not.
+pub async fn databases(vault: &Bucket) -> Result<Vec<DatabaseName>, StoreError> {
+    let folders = vault.list_folders(key::BACKUPS).await?;
+    Ok(folders.iter().filter_map(|it| it.parse().ok()).collect())
+}
+
+/// Every backup of a database that was ever begun, newest first; not all are committed.
+pub async fn backups(vault: &Bucket, database: &DatabaseName) -> Result<Vec<BackupId>, StoreError> {
+    let folders = vault.list_folders(&key::backups_prefix(database)).await?;
+    Ok(newest_first(&folders))
+}
+
+fn newest_first(folders: &[String]) -> Vec<BackupId> {
+    let mut ids: Vec<BackupId> = folders.iter().filter_map(|it| it.parse().ok()).collect();
+    ids.sort_unstable_by(|a, b| b.cmp(a));
+    ids
+}
+
+/// Whether the manifest exists. Asks by listing, which needs no right to read it.
+pub async fn is_committed(
+    vault: &Bucket,
+    database: &DatabaseName,
+    id: BackupId,
+) -> Result<bool, StoreError> {
+    let manifest = Key::Manifest(database, id).to_string();
+    let listed = vault.list(&manifest).await?;
+    Ok(listed.iter().any(|it| it.key == manifest))
+}
+
+/// The newest committed one of `ids`, which come newest first.
+pub async fn newest_committed(
+    vault: &Bucket,
+    database: &DatabaseName,
+    ids: impl IntoIterator<Item = BackupId>,
+) -> Result<Option<BackupId>, StoreError> {
+    for id in ids.into_iter().take(LOOK_BACK_MAX) {
+        if is_committed(vault, database, id).await? {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
+}
+
+/// The newest verified one of `ids`, which come newest first.
+pub async fn newest_verified(
+    vault: &Bucket,
+    database: &DatabaseName,
+    ids: impl IntoIterator<Item = BackupId>,
+) -> Result<Option<VerifiedBackup>, StoreError> {
+    let judged = vault.list_folders(&key::verdicts_prefix(database)).await?;
+    let judged: BTreeSet<BackupId> = newest_first(&judged).into_iter().collect();
+    let ids = ids.into_iter().filter(|id| judged.contains(id));
+    for id in ids.take(LOOK_BACK_MAX) {
+        let verified = verified(vault, database, id).await?;
+        // Verdicts outlive the backups they are about.
+        if verified.is_some() && is_committed(vault, database, id).await? {
+            return Ok(verified);
+        }
+    }
+    Ok(None)
+}
+
+/// What the newest verdict on a backup says that says anything: none unless it is `passed`.
+///
+/// An inconclusive verdict leaves the one before it standing. One that cannot be read does
+/// not: it may be the one that says `failed`.
+pub async fn verified(
+    vault: &Bucket,
+    database: &DatabaseName,
+    id: BackupId,
+) -> Result<Option<VerifiedBackup>, StoreError> {
+    let prefix = key::verdicts_of_prefix(database, id);
+    // Their names begin with the time, so the last key is the newest verdict.
+    let verdicts = vault.list(&prefix).await?;
+    for listed in verdicts.iter().rev().take(LOOK_BACK_MAX) {
+        let json = match vault.get(&listed.key, None, VERDICT_BYTES_MAX).await {
+            Ok(json) => json,
+            Err(error) if matches!(error.kind, StoreErrorKind::TooLarge { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Some(summary) = Summary::parse(&json, database, id) else {
+            return Ok(None);
+        };
+        match (summary.verdict, summary.snapshot_at) {
+            (Verdict::Passed, Some(snapshot_at)) => {
+                return Ok(Some(VerifiedBackup { id, snapshot_at }));
+            }
+            (Verdict::Passed, None) | (Verdict::Failed, _) => return Ok(None),
+            (Verdict::Inconclusive, _) => {}
+        }
+    }
+    Ok(None)
+}
+
+/// The part of a verdict that decides.
+#[derive(Deserialize)]
+struct Summary {
+    format: u32,
+    database: DatabaseName,
+    backup_id: BackupId,
+    verdict: Verdict,
+    snapshot_at: Option<Timestamp>,
+}
+
+impl Summary {
+    fn parse(json: &[u8], database: &DatabaseName, id: BackupId) -> Option<Self> {
+        let summary: Self = serde_json::from_slice(json).ok()?;
+        let is_ours = summary.database == *database && summary.backup_id == id;
+        (summary.format == FORMAT && is_ours).then_some(summary)
+    }
+}
+
+/// Lower-case hex of the bytes of the manifest's first version, which are never held whole.
+///
+/// The first was written with `If-None-Match`; whatever lies on top is not the backup.
+pub async fn manifest_sha256(
+    vault: &Bucket,
+    database: &DatabaseName,
+    id: BackupId,
+) -> Result<String, StoreError> {
+    let manifest = Key::Manifest(database, id).to_string();
+    let versions = vault.versions(&manifest).await?;
+    let first = versions.iter().find(|it| !it.is_delete_marker);
+    let version_id = first.and_then(|it| it.id.as_deref());
+    // A bucket without versions lists one without a name.
+    let version_id = version_id.filter(|id| versions.len() > 1 || *id != "null");
+    let (mut body, _length) = vault.open(&manifest, version_id, 0).await?;
+    let mut hash = Sha256::new();
+    while let Some(piece) = body.next().await {
+        let piece = piece.map_err(|error| StoreError {
+            operation: "read",
+            key: manifest.clone(),
+            kind: StoreErrorKind::Unavailable(error.to_string()),
+        })?;
+        hash.update(&piece);
+    }
+    Ok(hex(&hash.finalize()))
+}
