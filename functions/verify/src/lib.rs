@@ -3,6 +3,7 @@
 //!
 //! gather (manifest, history) → decide (pure: is it whole?) → act (verdict) → report.
 
+mod at_once;
 mod body;
 mod commit_record;
 pub mod consistency;
@@ -12,6 +13,7 @@ mod jobs;
 mod judge;
 pub mod large_objects;
 pub mod object;
+pub mod overdue;
 mod pass;
 pub mod plan;
 mod progress;

@@ -1,26 +1,194 @@
-//! Which databases are late.
+//! Which databases are late: the gauges behind the promise to notice within 15 minutes.
+//!
+//! A verified backup of any kind counts, if its scheduled time is not before the night that
+//! it stands for: what is promised is a backup, not a way to it. That a nightly run failed is
+//! told by the run itself.
+//!
+//! `ProofOverdueMinutes` is not emitted, and `proof_overdue_minutes` is null: nothing drills
+//! yet, so nothing is proven, and a number would say otherwise. So only
+//! `BackupOverdueMinutes` can have an alarm.
 
-use jiff::Timestamp;
+use std::cmp::Reverse;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::Diagnostic;
 use serde::{Deserialize, Serialize};
+use shared::backup::{BackupId, DatabaseName};
+use shared::config::{LayerError, read_policy};
+use shared::error::Name;
+use shared::history;
+use shared::policy::DatabasePolicy;
+use shared::schedule::{Schedule, ScheduleError};
+use shared::store::{Bucket, StoreError};
+use shared::telemetry;
 
-use crate::Function;
+use crate::at_once::ask_each;
+use crate::overdue::Expectation;
+use crate::{Config, Function, diagnostic};
+
+const WORST_MAX: usize = 10;
+/// A backup id further ahead than this is none that a run of ours made: it must not hide
+/// that backups are missing.
+const AHEAD_MAX: SignedDuration = SignedDuration::from_mins(5);
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Watch {}
 
-#[derive(Clone, Debug, Serialize)]
-pub struct Watched {}
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Watched {
+    /// The ten worst.
+    pub databases: Vec<WatchedDatabase>,
+    pub databases_total: usize,
+    pub overdue_total: usize,
+}
 
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WatchedDatabase {
+    pub database: DatabaseName,
+    /// 0 when fine.
+    pub overdue_minutes: u64,
+    /// Null: nothing is proven yet.
+    pub proof_overdue_minutes: Option<u64>,
+    pub last_committed: Option<BackupId>,
+    pub last_verified: Option<BackupId>,
+}
+
+/// Nobody knows what is late. No gauge was written, and a missing gauge raises the alarm too.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    #[error("nothing can be watched")]
+    Layer(#[source] LayerError),
+    #[error(
+        "there is nothing to watch: lifeboat.toml names no database; add a [[database]] block and deploy"
+    )]
+    NoDatabaseConfigured,
+    #[error("NIGHTLY_SCHEDULE: correct the stack's parameter NightlySchedule")]
+    Schedule(#[source] ScheduleError),
+    #[error("TIME_ZONE: {name:?} is no IANA time zone: correct the stack's parameter TimeZone")]
+    TimeZone {
+        name: String,
+        #[source]
+        source: jiff::Error,
+    },
+    #[error("look for what {database} has in the vault")]
+    Storage {
+        database: DatabaseName,
+        #[source]
+        source: StoreError,
+    },
+}
+
+impl From<WatchError> for Diagnostic {
+    fn from(error: WatchError) -> Self {
+        let name = match &error {
+            WatchError::Layer(_)
+            | WatchError::NoDatabaseConfigured
+            | WatchError::Schedule(_)
+            | WatchError::TimeZone { .. } => Name::Refused,
+            WatchError::Storage { source, .. } => source.name(),
+        };
+        diagnostic(name, &error)
+    }
+}
+
+/// Writes the gauges and answers the worst. Changes nothing else.
 pub async fn watch(
-    _function: &Function,
+    function: &Function,
     _request: Watch,
-    _now: Timestamp,
-) -> Result<Watched, Diagnostic> {
-    std::future::ready(()).await;
-    Err(Diagnostic {
-        error_type: "Failed".to_owned(),
-        error_message: "watch is not built in".to_owned(),
+    now: Timestamp,
+) -> Result<Watched, WatchError> {
+    let policy = read_policy(&function.config.layer_root).map_err(WatchError::Layer)?;
+    if policy.databases.is_empty() {
+        return Err(WatchError::NoDatabaseConfigured);
+    }
+    let expectation = expectation(&function.config)?;
+    let found = ask_each(policy.databases, |database| {
+        find(function.vault.clone(), database, now)
+    });
+    let watched = found.await?.into_iter().map(|found| {
+        let newest = found.last_verified.map(|id| id.scheduled_at());
+        let late_after = SignedDuration::from_mins(found.policy.late_after_minutes.into());
+        WatchedDatabase {
+            database: found.policy.name,
+            overdue_minutes: expectation.overdue_minutes(newest, late_after, now),
+            proof_overdue_minutes: None,
+            last_committed: found.last_committed,
+            last_verified: found.last_verified,
+        }
+    });
+    let watched: Vec<WatchedDatabase> = watched.collect();
+    emit(&watched, now);
+    Ok(answer(watched))
+}
+
+fn expectation(config: &Config) -> Result<Expectation, WatchError> {
+    let schedule: Result<Schedule, ScheduleError> = config.nightly_schedule.parse();
+    let zone = TimeZone::get(&config.time_zone).map_err(|source| WatchError::TimeZone {
+        name: config.time_zone.clone(),
+        source,
+    })?;
+    Ok(Expectation {
+        schedule: schedule.map_err(WatchError::Schedule)?,
+        zone,
     })
+}
+
+struct Found {
+    policy: DatabasePolicy,
+    last_committed: Option<BackupId>,
+    last_verified: Option<BackupId>,
+}
+
+async fn find(vault: Bucket, policy: DatabasePolicy, now: Timestamp) -> Result<Found, WatchError> {
+    let newest = newest_in(&vault, &policy.name, now).await;
+    let (last_committed, last_verified) = newest.map_err(|source| WatchError::Storage {
+        database: policy.name.clone(),
+        source,
+    })?;
+    Ok(Found {
+        policy,
+        last_committed,
+        last_verified,
+    })
+}
+
+async fn newest_in(
+    vault: &Bucket,
+    database: &DatabaseName,
+    now: Timestamp,
+) -> Result<(Option<BackupId>, Option<BackupId>), StoreError> {
+    let mut ids = history::backups(vault, database).await?;
+    ids.retain(|id| id.scheduled_at().duration_since(now) <= AHEAD_MAX);
+    let verified = history::newest_verified(vault, database, ids.iter().copied()).await?;
+    let verified = verified.map(|it| it.id);
+    // Every id that is newer than the verified one may be committed; that one is.
+    let newer = ids.into_iter().take_while(|id| Some(*id) != verified);
+    let committed = history::newest_committed(vault, database, newer).await?;
+    Ok((committed.or(verified), verified))
+}
+
+fn emit(watched: &[WatchedDatabase], now: Timestamp) {
+    #[expect(clippy::cast_precision_loss, reason = "minutes stay far below 2^52")]
+    let gauge = |minutes: u64, database: Option<&str>| {
+        telemetry::gauge(now, "BackupOverdueMinutes", minutes as f64, database);
+    };
+    for database in watched {
+        gauge(database.overdue_minutes, Some(database.database.as_str()));
+    }
+    let worst = watched.iter().map(|it| it.overdue_minutes).max();
+    gauge(worst.unwrap_or_default(), None);
+}
+
+fn answer(mut watched: Vec<WatchedDatabase>) -> Watched {
+    let databases_total = watched.len();
+    let overdue_total = watched.iter().filter(|it| it.overdue_minutes > 0).count();
+    watched.sort_by_key(|it| Reverse(it.overdue_minutes));
+    watched.truncate(WORST_MAX);
+    Watched {
+        databases: watched,
+        databases_total,
+        overdue_total,
+    }
 }
