@@ -1,0 +1,186 @@
+//! Turns a failed run into one message that a person can act on at 3 a.m.
+//!
+//! gather (what the vault still has) → decide (pure: the message) → act (publish) → report.
+//!
+//! What cannot be gathered is said in the message; nothing keeps it from being sent. Called
+//! twice it sends two messages: for a failed backup, two are better than none.
+
+mod advice;
+pub mod cause;
+mod execution;
+pub mod message;
+pub mod redact;
+mod words;
+
+use std::time::Duration;
+
+use aws_sdk_sns::error::DisplayErrorContext;
+use jiff::Timestamp;
+use lambda_runtime::Diagnostic;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shared::backup::{BackupId, BackupItem};
+use shared::config::{ConfigError, required};
+use shared::error::{Name, chain};
+use shared::history;
+use shared::store::{Bucket, StoreError};
+
+use message::{Known, Situation, Standing, Vault};
+
+/// Lambda gives the function 60 s: a vault that does not answer must leave time to publish.
+const GATHER_MAX: Duration = Duration::from_secs(20);
+/// Databases told about when a run failed as a whole.
+const DATABASES_MAX: usize = 20;
+
+/// Read once at cold start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub vault_bucket: String,
+    pub page_topic: String,
+}
+
+impl Config {
+    /// # Errors
+    ///
+    /// A setting that is missing.
+    pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            vault_bucket: required(&var, "VAULT_BUCKET")?,
+            page_topic: required(&var, "PAGE_TOPIC_ARN")?,
+        })
+    }
+}
+
+/// What all invocations of one process share.
+#[derive(Debug)]
+pub struct Function {
+    pub vault: Bucket,
+    pub sns: aws_sdk_sns::Client,
+    pub page_topic: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Event {
+    run_failed: RunFailed,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RunFailed {
+    /// Absent when the run failed as a whole.
+    #[serde(default)]
+    backup: Option<BackupItem>,
+    failure: Failure,
+    /// The ARN of the state machine's execution.
+    execution: String,
+}
+
+/// As Step Functions hands it to a `Catch`; the one part of the event that is not ours, so
+/// what it may hold besides is no reason to stay silent.
+#[derive(Debug, Deserialize)]
+struct Failure {
+    #[serde(rename = "Error", default)]
+    error: String,
+    #[serde(rename = "Cause", default)]
+    cause: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Sent {
+    message_id: String,
+    subject: String,
+}
+
+/// Nobody was told by this invocation; the backstops of the stack speak without it.
+#[derive(Debug, thiserror::Error)]
+pub enum AlertError {
+    #[error("the event is not one that alert knows")]
+    Event(#[source] serde_json::Error),
+    #[error("publish to {topic}: {reason}")]
+    Publish { topic: String, reason: String },
+    #[error("write the answer")]
+    Answer(#[source] serde_json::Error),
+}
+
+impl From<AlertError> for Diagnostic {
+    fn from(error: AlertError) -> Self {
+        let name = match error {
+            AlertError::Event(_) => Name::Refused,
+            AlertError::Publish { .. } => Name::Transient,
+            AlertError::Answer(_) => Name::Failed,
+        };
+        Self {
+            error_type: name.as_str().to_owned(),
+            error_message: chain(&error),
+        }
+    }
+}
+
+impl Function {
+    /// Sends one message. Safe to call again after any error, at the price of a second one.
+    ///
+    /// # Errors
+    ///
+    /// Under the names that the state machines match.
+    pub async fn handle(&self, event: Value, now: Timestamp) -> Result<Value, AlertError> {
+        let event: Event = serde_json::from_value(event).map_err(AlertError::Event)?;
+        let failed = event.run_failed;
+        let vault = self.gather(failed.backup.as_ref()).await;
+        let message = message::compose(&Situation {
+            backup: failed.backup.as_ref(),
+            error: &failed.failure.error,
+            cause: failed.failure.cause.as_deref(),
+            execution: &failed.execution,
+            noticed_at: now,
+            vault,
+        });
+        let publish = self.sns.publish().topic_arn(&self.page_topic);
+        let publish = publish.subject(&message.subject).message(message.body);
+        let answer = publish.send().await.map_err(|error| AlertError::Publish {
+            topic: self.page_topic.clone(),
+            reason: DisplayErrorContext(error).to_string(),
+        })?;
+        let sent = Sent {
+            message_id: answer.message_id.unwrap_or_default(),
+            subject: message.subject,
+        };
+        tracing::info!(sent.message_id, sent.subject, "told the page topic");
+        serde_json::to_value(sent).map_err(AlertError::Answer)
+    }
+
+    async fn gather(&self, backup: Option<&BackupItem>) -> Vault {
+        let reason = match tokio::time::timeout(GATHER_MAX, self.look(backup)).await {
+            Ok(Ok(known)) => return Vault::Known(known),
+            Ok(Err(error)) => chain(&error),
+            Err(_elapsed) => format!("no answer within {} seconds", GATHER_MAX.as_secs()),
+        };
+        tracing::warn!(reason, "the vault could not be asked; the message says so");
+        Vault::Unknown { reason }
+    }
+
+    async fn look(&self, backup: Option<&BackupItem>) -> Result<Known, StoreError> {
+        let vault = &self.vault;
+        let mut known = Known::default();
+        let databases = match backup {
+            Some(item) => {
+                let id = id_of(item);
+                known.committed = Some(history::is_committed(vault, &item.database, id).await?);
+                vec![item.database.clone()]
+            }
+            None => history::databases(vault).await?,
+        };
+        known.databases_total = databases.len();
+        for database in databases.into_iter().take(DATABASES_MAX) {
+            let ids = history::backups(vault, &database).await?;
+            let verified = history::newest_verified(vault, &database, ids).await?;
+            known.standings.push(Standing { database, verified });
+        }
+        Ok(known)
+    }
+}
+
+/// The event's id may contradict its time; then time and kind decide, as they do in `dump`.
+fn id_of(item: &BackupItem) -> BackupId {
+    BackupId::new(item.scheduled_time, item.kind)
+}
