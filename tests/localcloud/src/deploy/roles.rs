@@ -34,7 +34,18 @@ pub(super) async fn assume_all(aws: &Aws, template: &Template) -> Result<BTreeMa
         let own = attached.iter().map(|policy| &policy.properties).filter(|properties| {
             properties["Roles"].as_array().is_some_and(|roles| roles.iter().any(|role| role == name))
         });
-        let policies: Vec<Value> = inline.chain(own).map(|policy| policy["PolicyDocument"].clone()).collect();
+        let mut policies: Vec<Value> = Vec::new();
+        for policy in inline.chain(own) {
+            // As CloudFormation leaves them, the control plane's own check stumbles over them.
+            let (policy_name, document) = (policy["PolicyName"].as_str().unwrap_or_default(), &policy["PolicyDocument"]);
+            let mut document = document.clone();
+            // The translator leaves the version out; the one meant is the only one that is used.
+            document["Version"] = "2012-10-17".into();
+            let text = document.to_string();
+            let put = [("Action", "PutRolePolicy"), ("RoleName", name), ("PolicyName", policy_name), ("PolicyDocument", &text)];
+            aws.query("iam", IAM, &put).await?;
+            policies.push(document);
+        }
         let request = [("Action", "AssumeRole"), ("RoleArn", &arn), ("RoleSessionName", &role.logical_id)];
         let assumed = aws.query("sts", STS, &request).await?;
         let credentials = credentials("sts", &assumed)?;
