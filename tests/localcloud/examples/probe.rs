@@ -22,7 +22,10 @@ async fn answer(event: LambdaEvent<Value>) -> Result<Value, Diagnostic> {
     if let Some(mebibytes) = request["eat_mib"].as_u64() {
         let eaten = vec![1_u8; usize::try_from(mebibytes).unwrap_or(0) << 20];
         tokio::time::sleep(Duration::from_millis(200)).await;
-        println!("ate {}", eaten.iter().map(|byte| usize::from(*byte)).sum::<usize>());
+        println!(
+            "ate {}",
+            eaten.iter().map(|byte| usize::from(*byte)).sum::<usize>()
+        );
     }
     if let Some(code) = request["exit"].as_i64() {
         std::process::exit(i32::try_from(code).unwrap_or(1));
@@ -31,11 +34,18 @@ async fn answer(event: LambdaEvent<Value>) -> Result<Value, Diagnostic> {
         return Ok("x".repeat(usize::try_from(bytes).unwrap_or(0)).into());
     }
     if let Some(name) = request["fail"].as_str() {
-        return Err(Diagnostic { error_type: name.into(), error_message: "as asked".into() });
+        return Err(Diagnostic {
+            error_type: name.into(),
+            error_message: "as asked".into(),
+        });
     }
-    #[expect(clippy::disallowed_methods, reason = "the environment is what this function shows")]
-    let environment: serde_json::Map<String, Value> =
-        std::env::vars().map(|(name, value)| (name, value.into())).collect();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the environment is what this function shows"
+    )]
+    let environment: serde_json::Map<String, Value> = std::env::vars()
+        .map(|(name, value)| (name, value.into()))
+        .collect();
     Ok(json!({
         "event": request,
         "pid": std::process::id(),

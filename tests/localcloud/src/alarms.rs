@@ -58,28 +58,40 @@ enum Missing {
 impl Alarm {
     fn of(properties: &Value) -> Self {
         let text = |name: &str| properties[name].as_str().unwrap_or_default().to_owned();
-        let whole = |value: &Value, default| scalar(value).and_then(|text| text.parse().ok()).unwrap_or(default);
+        let whole = |value: &Value, default| {
+            scalar(value)
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(default)
+        };
         let periods = whole(&properties["EvaluationPeriods"], 1);
         let dimensions = properties["Dimensions"].as_array().into_iter().flatten();
         Self {
             namespace: text("Namespace"),
             metric: text("MetricName"),
             dimensions: dimensions
-                .filter_map(|dimension| Some((scalar(&dimension["Name"])?, scalar(&dimension["Value"])?)))
+                .filter_map(|dimension| {
+                    Some((scalar(&dimension["Name"])?, scalar(&dimension["Value"])?))
+                })
                 .collect(),
             statistic: text("Statistic"),
             comparison: text("ComparisonOperator"),
-            threshold: scalar(&properties["Threshold"]).and_then(|text| text.parse().ok()).unwrap_or_default(),
+            threshold: scalar(&properties["Threshold"])
+                .and_then(|text| text.parse().ok())
+                .unwrap_or_default(),
             period_ms: whole(&properties["Period"], 60) * 1000,
             periods,
-            to_alarm: usize::try_from(whole(&properties["DatapointsToAlarm"], periods)).unwrap_or(1),
+            to_alarm: usize::try_from(whole(&properties["DatapointsToAlarm"], periods))
+                .unwrap_or(1),
             missing: match properties["TreatMissingData"].as_str() {
                 Some("breaching") => Missing::Breaching,
                 Some("notBreaching") => Missing::NotBreaching,
                 Some("ignore") => Missing::Ignore,
                 _ => Missing::Missing,
             },
-            warm_up_ms: whole(&properties["WarmUpConfiguration"]["WarmUpPeriodDurationInMinutes"], 0) * 60_000,
+            warm_up_ms: whole(
+                &properties["WarmUpConfiguration"]["WarmUpPeriodDurationInMinutes"],
+                0,
+            ) * 60_000,
         }
     }
 
@@ -90,7 +102,9 @@ impl Alarm {
         let periods: Vec<Option<f64>> = (0..self.periods)
             .map(|index| {
                 let until = end - index * self.period_ms;
-                let values = own.iter().filter(|point| point.at_ms >= until - self.period_ms && point.at_ms < until);
+                let values = own
+                    .iter()
+                    .filter(|point| point.at_ms >= until - self.period_ms && point.at_ms < until);
                 statistic(&self.statistic, values.map(|point| point.value))
             })
             .collect();
@@ -102,13 +116,27 @@ impl Alarm {
                 Missing::Breaching | Missing::NotBreaching => {}
             }
         }
-        let breaching = periods.iter().flatten().filter(|value| self.breaches(**value)).count();
-        let counted = if self.missing == Missing::Breaching { breaching + missing } else { breaching };
-        if counted >= self.to_alarm { AlarmState::Alarm } else { AlarmState::Ok }
+        let breaching = periods
+            .iter()
+            .flatten()
+            .filter(|value| self.breaches(**value))
+            .count();
+        let counted = if self.missing == Missing::Breaching {
+            breaching + missing
+        } else {
+            breaching
+        };
+        if counted >= self.to_alarm {
+            AlarmState::Alarm
+        } else {
+            AlarmState::Ok
+        }
     }
 
     fn is_about(&self, point: &Datapoint) -> bool {
-        point.namespace == self.namespace && point.metric == self.metric && point.dimensions == self.dimensions
+        point.namespace == self.namespace
+            && point.metric == self.metric
+            && point.dimensions == self.dimensions
     }
 
     fn breaches(&self, value: f64) -> bool {
@@ -124,7 +152,11 @@ impl Alarm {
 
 fn statistic(name: &str, values: impl Iterator<Item = f64>) -> Option<f64> {
     let values: Vec<f64> = values.collect();
-    let count = f64::from(u32::try_from(values.len()).ok().filter(|count| *count > 0)?);
+    let count = f64::from(
+        u32::try_from(values.len())
+            .ok()
+            .filter(|count| *count > 0)?,
+    );
     Some(match name {
         "Maximum" => values.into_iter().fold(f64::MIN, f64::max),
         "Minimum" => values.into_iter().fold(f64::MAX, f64::min),
@@ -136,21 +168,46 @@ fn statistic(name: &str, values: impl Iterator<Item = f64>) -> Option<f64> {
 
 impl Inner {
     /// Looks at every alarm once; those that go off publish, as CloudWatch does.
-    pub(crate) async fn evaluate_alarms(&self, now: Timestamp) -> Result<Vec<Evaluated>, CloudError> {
+    pub(crate) async fn evaluate_alarms(
+        &self,
+        now: Timestamp,
+    ) -> Result<Vec<Evaluated>, CloudError> {
         let points = self.metrics.all();
         let mut evaluated = Vec::new();
-        for resource in self.stack.template.of_type("AWS::CloudWatch::Alarm").map_err(DeployError::from)? {
+        for resource in self
+            .stack
+            .template
+            .of_type("AWS::CloudWatch::Alarm")
+            .map_err(DeployError::from)?
+        {
             let alarm = Alarm::of(&resource.properties);
-            let known = self.alarms.lock().unwrap_or_else(PoisonError::into_inner).get(&resource.logical_id).copied();
+            let known = self
+                .alarms
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(&resource.logical_id)
+                .copied();
             let before = known.unwrap_or(AlarmState::InsufficientData);
             let is_warm = now.as_millisecond() >= self.created.as_millisecond() + alarm.warm_up_ms;
-            let state = if is_warm { alarm.state(&points, now.as_millisecond(), before) } else { before };
-            self.alarms.lock().unwrap_or_else(PoisonError::into_inner).insert(resource.logical_id.clone(), state);
+            let state = if is_warm {
+                alarm.state(&points, now.as_millisecond(), before)
+            } else {
+                before
+            };
+            self.alarms
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(resource.logical_id.clone(), state);
             let went_off = state == AlarmState::Alarm && before != AlarmState::Alarm;
             if went_off {
-                self.publish_alarm(&resource.logical_id, &resource.properties).await?;
+                self.publish_alarm(&resource.logical_id, &resource.properties)
+                    .await?;
             }
-            evaluated.push(Evaluated { logical_id: resource.logical_id, state, went_off });
+            evaluated.push(Evaluated {
+                logical_id: resource.logical_id,
+                state,
+                went_off,
+            });
         }
         Ok(evaluated)
     }
@@ -163,9 +220,19 @@ impl Inner {
             "AlarmDescription": properties["AlarmDescription"],
             "NewStateValue": "ALARM",
         });
-        for topic in properties["AlarmActions"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        for topic in properties["AlarmActions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+        {
             let message = message.to_string();
-            let publish = [("Action", "Publish"), ("TopicArn", topic), ("Subject", &subject), ("Message", &message)];
+            let publish = [
+                ("Action", "Publish"),
+                ("TopicArn", topic),
+                ("Subject", &subject),
+                ("Message", &message),
+            ];
             self.aws.query("sns", "2010-03-31", &publish).await?;
         }
         Ok(())
@@ -205,8 +272,16 @@ mod tests {
 
     #[test]
     fn two_of_three_late_periods_set_the_alarm_off() {
-        check("breaching", &[(5, 0.0), (20, 5.0), (35, 20.0)], AlarmState::Alarm);
-        check("breaching", &[(5, 0.0), (20, 0.0), (35, 20.0)], AlarmState::Ok);
+        check(
+            "breaching",
+            &[(5, 0.0), (20, 5.0), (35, 20.0)],
+            AlarmState::Alarm,
+        );
+        check(
+            "breaching",
+            &[(5, 0.0), (20, 0.0), (35, 20.0)],
+            AlarmState::Ok,
+        );
     }
 
     #[test]
@@ -224,14 +299,28 @@ mod tests {
         for point in &mut points {
             point.dimensions.insert("Database".into(), "app".into());
         }
-        assert_eq!(overdue("notBreaching").state(&points, 44 * MINUTE, AlarmState::Ok), AlarmState::Ok);
+        assert_eq!(
+            overdue("notBreaching").state(&points, 44 * MINUTE, AlarmState::Ok),
+            AlarmState::Ok
+        );
     }
 
     #[test]
     fn a_sum_below_its_threshold_breaches() {
         let mut alarm = overdue("breaching");
-        (alarm.statistic, alarm.comparison, alarm.threshold) = ("Sum".into(), "LessThanThreshold".into(), 1.0);
-        assert_eq!(alarm.state(&points(&[(20, 1.0), (35, 1.0)]), 44 * MINUTE, AlarmState::Ok), AlarmState::Ok);
-        assert_eq!(alarm.state(&points(&[(20, 1.0)]), 44 * MINUTE, AlarmState::Ok), AlarmState::Alarm);
+        (alarm.statistic, alarm.comparison, alarm.threshold) =
+            ("Sum".into(), "LessThanThreshold".into(), 1.0);
+        assert_eq!(
+            alarm.state(
+                &points(&[(20, 1.0), (35, 1.0)]),
+                44 * MINUTE,
+                AlarmState::Ok
+            ),
+            AlarmState::Ok
+        );
+        assert_eq!(
+            alarm.state(&points(&[(20, 1.0)]), 44 * MINUTE, AlarmState::Ok),
+            AlarmState::Alarm
+        );
     }
 }

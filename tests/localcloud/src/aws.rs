@@ -26,7 +26,9 @@ pub struct Credentials {
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("access_key", &self.access_key).finish_non_exhaustive()
+        f.debug_struct("Credentials")
+            .field("access_key", &self.access_key)
+            .finish_non_exhaustive()
     }
 }
 
@@ -34,15 +36,33 @@ impl std::fmt::Debug for Credentials {
 pub enum AwsError {
     /// The control plane is not there (any more).
     #[error("{service} {action}: no answer")]
-    NoAnswer { service: String, action: String, #[source] source: reqwest::Error },
+    NoAnswer {
+        service: String,
+        action: String,
+        #[source]
+        source: reqwest::Error,
+    },
     /// It answered with an error of its own.
     #[error("{service} {action}: {status}: {body}")]
-    Refused { service: String, action: String, status: u16, body: String },
+    Refused {
+        service: String,
+        action: String,
+        status: u16,
+        body: String,
+    },
     /// It answered something that is not understood.
     #[error("{service} {action}: unexpected answer: {body}")]
-    Unexpected { service: String, action: String, body: String },
+    Unexpected {
+        service: String,
+        action: String,
+        body: String,
+    },
     #[error("cannot sign a request to {service}")]
-    Sign { service: String, #[source] source: aws_sigv4::http_request::SigningError },
+    Sign {
+        service: String,
+        #[source]
+        source: aws_sigv4::http_request::SigningError,
+    },
 }
 
 /// A signed request to one endpoint.
@@ -75,12 +95,19 @@ pub struct Reply {
 
 impl Aws {
     pub(crate) fn new(http: reqwest::Client, endpoint: String, credentials: Credentials) -> Self {
-        Self { http, endpoint, credentials }
+        Self {
+            http,
+            endpoint,
+            credentials,
+        }
     }
 
     /// The same endpoint with somebody else's keys.
     pub(crate) fn with(&self, credentials: Credentials) -> Self {
-        Self { credentials, ..self.clone() }
+        Self {
+            credentials,
+            ..self.clone()
+        }
     }
 
     pub(crate) fn endpoint(&self) -> &str {
@@ -88,28 +115,60 @@ impl Aws {
     }
 
     /// The query protocol (CloudFormation, IAM, STS, SNS): the answer's XML.
-    pub(crate) async fn query(&self, service: &str, version: &str, parameters: &[(&str, &str)]) -> Result<String, AwsError> {
+    pub(crate) async fn query(
+        &self,
+        service: &str,
+        version: &str,
+        parameters: &[(&str, &str)],
+    ) -> Result<String, AwsError> {
         let action = parameters.first().map_or("", |(_, action)| *action);
-        let form: String =
-            url::form_urlencoded::Serializer::new(String::new()).append_pair("Version", version).extend_pairs(parameters).finish();
+        let form: String = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("Version", version)
+            .extend_pairs(parameters)
+            .finish();
         let headers = vec![("content-type", "application/x-www-form-urlencoded")];
-        let call = Call { service, action, method: Method::POST, path_and_query: "/", headers, body: form.into() };
+        let call = Call {
+            service,
+            action,
+            method: Method::POST,
+            path_and_query: "/",
+            headers,
+            body: form.into(),
+        };
         let reply = self.checked(call).await?;
         Ok(String::from_utf8_lossy(&reply.body).into_owned())
     }
 
     /// The JSON protocol (Step Functions, Secrets Manager, SQS, …); `target` is the `X-Amz-Target` header.
-    pub(crate) async fn json(&self, service: &str, target: &str, body: &Value) -> Result<Value, AwsError> {
-        let headers = vec![("content-type", "application/x-amz-json-1.0"), ("x-amz-target", target)];
+    pub(crate) async fn json(
+        &self,
+        service: &str,
+        target: &str,
+        body: &Value,
+    ) -> Result<Value, AwsError> {
+        let headers = vec![
+            ("content-type", "application/x-amz-json-1.0"),
+            ("x-amz-target", target),
+        ];
         let body = Bytes::from(body.to_string());
-        let call = Call { service, action: target, method: Method::POST, path_and_query: "/", headers, body };
+        let call = Call {
+            service,
+            action: target,
+            method: Method::POST,
+            path_and_query: "/",
+            headers,
+            body,
+        };
         let reply = self.checked(call).await?;
-        serde_json::from_slice(if reply.body.is_empty() { b"null" } else { &reply.body }).map_err(|_| {
-            AwsError::Unexpected {
-                service: service.into(),
-                action: target.into(),
-                body: String::from_utf8_lossy(&reply.body).into_owned(),
-            }
+        serde_json::from_slice(if reply.body.is_empty() {
+            b"null"
+        } else {
+            &reply.body
+        })
+        .map_err(|_| AwsError::Unexpected {
+            service: service.into(),
+            action: target.into(),
+            body: String::from_utf8_lossy(&reply.body).into_owned(),
         })
     }
 
@@ -120,8 +179,16 @@ impl Aws {
         if reply.status.is_success() {
             return Ok(reply);
         }
-        let body = String::from_utf8_lossy(&reply.body).chars().take(2000).collect();
-        Err(AwsError::Refused { service, action, status: reply.status.as_u16(), body })
+        let body = String::from_utf8_lossy(&reply.body)
+            .chars()
+            .take(2000)
+            .collect();
+        Err(AwsError::Refused {
+            service,
+            action,
+            status: reply.status.as_u16(),
+            body,
+        })
     }
 
     /// Any request, whatever the status of the answer.
@@ -132,16 +199,30 @@ impl Aws {
         for (name, value) in call.headers {
             request = request.header(name, value);
         }
-        let unexpected = |body: String| AwsError::Unexpected { service: service.clone(), action: action.clone(), body };
-        let mut request = request.body(call.body).map_err(|error| unexpected(error.to_string()))?;
+        let unexpected = |body: String| AwsError::Unexpected {
+            service: service.clone(),
+            action: action.clone(),
+            body,
+        };
+        let mut request = request
+            .body(call.body)
+            .map_err(|error| unexpected(error.to_string()))?;
         sign_request(&mut request, &service, &self.credentials)?;
         let request = reqwest::Request::try_from(request.map(reqwest::Body::from))
             .map_err(|error| unexpected(error.to_string()))?;
-        let no_answer = |source| AwsError::NoAnswer { service: service.clone(), action: action.clone(), source };
+        let no_answer = |source| AwsError::NoAnswer {
+            service: service.clone(),
+            action: action.clone(),
+            source,
+        };
         let response = self.http.execute(request).await.map_err(no_answer)?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = response.bytes().await.map_err(no_answer)?;
-        Ok(Reply { status, headers, body })
+        Ok(Reply {
+            status,
+            headers,
+            body,
+        })
     }
 }
 
@@ -151,7 +232,12 @@ pub(crate) fn sign_request(
     service: &str,
     credentials: &Credentials,
 ) -> Result<(), AwsError> {
-    for name in ["authorization", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256"] {
+    for name in [
+        "authorization",
+        "x-amz-date",
+        "x-amz-security-token",
+        "x-amz-content-sha256",
+    ] {
         request.headers_mut().remove(name);
     }
     let signing = SigningCredentials::new(
@@ -168,7 +254,10 @@ pub(crate) fn sign_request(
         settings.percent_encoding_mode = PercentEncodingMode::Single;
         settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
     }
-    let sign_error = |source| AwsError::Sign { service: service.to_owned(), source };
+    let sign_error = |source| AwsError::Sign {
+        service: service.to_owned(),
+        source,
+    };
     let parameters = v4::SigningParams::builder()
         .identity(&identity)
         .region(REGION)
@@ -176,7 +265,11 @@ pub(crate) fn sign_request(
         .time(SystemTime::now())
         .settings(settings)
         .build()
-        .map_err(|error| AwsError::Unexpected { service: service.into(), action: "sign".into(), body: error.to_string() })?
+        .map_err(|error| AwsError::Unexpected {
+            service: service.into(),
+            action: "sign".into(),
+            body: error.to_string(),
+        })?
         .into();
     let method = request.method().to_string();
     let uri = request.uri().to_string();
@@ -188,11 +281,15 @@ pub(crate) fn sign_request(
     let signable = SignableRequest::new(
         &method,
         &uri,
-        headers.iter().map(|(name, value)| (name.as_str(), value.as_str())),
+        headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str())),
         SignableBody::Bytes(request.body()),
     )
     .map_err(sign_error)?;
-    let (instructions, _signature) = sign(signable, &parameters).map_err(sign_error)?.into_parts();
+    let (instructions, _signature) = sign(signable, &parameters)
+        .map_err(sign_error)?
+        .into_parts();
     let (headers, _query) = instructions.into_parts();
     for header in headers {
         if let Ok(value) = hyper::header::HeaderValue::from_str(header.value()) {
@@ -205,7 +302,10 @@ pub(crate) fn sign_request(
 /// The text of every element of that name, in order; enough for the flat answers that are read here.
 pub(crate) fn elements<'a>(xml: &'a str, name: &str) -> Vec<&'a str> {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
-    xml.split(&open).skip(1).filter_map(|rest| rest.split_once(&close).map(|(text, _)| text)).collect()
+    xml.split(&open)
+        .skip(1)
+        .filter_map(|rest| rest.split_once(&close).map(|(text, _)| text))
+        .collect()
 }
 
 /// The first element of that name, with its entities resolved.
@@ -214,18 +314,25 @@ pub(crate) fn element(xml: &str, name: &str) -> Option<String> {
 }
 
 fn unescape(text: &str) -> String {
-    text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&#34;", "\"").replace("&amp;", "&")
+    text.replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&quot;", "\"")
+        .replace("&#34;", "\"")
+        .replace("&amp;", "&")
 }
 
 /// Percent-encodes everything but unreserved characters and `/`, as S3 wants keys in a path.
 pub(crate) fn encode_path(path: &str) -> String {
-    path.bytes().fold(String::with_capacity(path.len()), |mut encoded, byte| {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => encoded.push(char::from(byte)),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-        encoded
-    })
+    path.bytes()
+        .fold(String::with_capacity(path.len()), |mut encoded, byte| {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                    encoded.push(char::from(byte))
+                }
+                _ => encoded.push_str(&format!("%{byte:02X}")),
+            }
+            encoded
+        })
 }
 
 #[cfg(test)]
@@ -253,6 +360,9 @@ mod tests {
             session_token: Some("hidden-two".into()),
         };
         let printed = format!("{credentials:?}");
-        assert!(printed.contains("AKIA") && !printed.contains("hidden"), "{printed}");
+        assert!(
+            printed.contains("AKIA") && !printed.contains("hidden"),
+            "{printed}"
+        );
     }
 }

@@ -41,7 +41,12 @@ impl Child {
     pub(crate) fn spawn(start: Start<'_>) -> std::io::Result<Self> {
         let mut command = Command::new("setpriv");
         command
-            .args([OsStr::new("--pdeathsig"), OsStr::new("KILL"), OsStr::new("--"), start.program.as_os_str()])
+            .args([
+                OsStr::new("--pdeathsig"),
+                OsStr::new("KILL"),
+                OsStr::new("--"),
+                start.program.as_os_str(),
+            ])
             .args(start.args)
             .env_clear()
             .envs(start.environment)
@@ -53,9 +58,14 @@ impl Child {
             Output::File(file) => command.stdout(file.try_clone()?).stderr(file),
         };
         let child = command.spawn()?;
-        let id = child.id().ok_or_else(|| std::io::Error::other("the process ended at once"))?;
+        let id = child
+            .id()
+            .ok_or_else(|| std::io::Error::other("the process ended at once"))?;
         let id = i32::try_from(id).map_err(std::io::Error::other)?;
-        Ok(Self { child, group: Pid::from_raw(id) })
+        Ok(Self {
+            child,
+            group: Pid::from_raw(id),
+        })
     }
 
     /// The process's id: `setpriv` replaces itself by the program.

@@ -46,7 +46,9 @@ enum Days {
 #[error("not a schedule expression: {0}")]
 pub(crate) struct ExpressionError(pub(crate) String);
 
-const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
+const MONTHS: [&str; 12] = [
+    "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC",
+];
 const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 
 impl Expression {
@@ -55,7 +57,9 @@ impl Expression {
         let (kind, rest) = text.trim().split_once('(').ok_or_else(bad)?;
         let inner = rest.strip_suffix(')').ok_or_else(bad)?.trim();
         match kind {
-            "cron" => Cron::parse(inner).map(|cron| Self::Cron(Box::new(cron))).ok_or_else(bad),
+            "cron" => Cron::parse(inner)
+                .map(|cron| Self::Cron(Box::new(cron)))
+                .ok_or_else(bad),
             "rate" => rate(inner).map(Self::Rate).ok_or_else(bad),
             "at" => inner.parse().map(Self::At).map_err(|_| bad()),
             _ => Err(bad()),
@@ -63,7 +67,12 @@ impl Expression {
     }
 
     /// When it fires after `from` and not after `to`, in order.
-    pub(crate) fn between(&self, zone: &TimeZone, from: Timestamp, to: Timestamp) -> Vec<Timestamp> {
+    pub(crate) fn between(
+        &self,
+        zone: &TimeZone,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Vec<Timestamp> {
         match self {
             Self::Rate(seconds) => {
                 let first = (from.as_second().div_euclid(*seconds) + 1) * seconds;
@@ -75,7 +84,10 @@ impl Expression {
                 }
                 times
             }
-            Self::At(moment) => instant(zone, *moment).into_iter().filter(|at| *at > from && *at <= to).collect(),
+            Self::At(moment) => instant(zone, *moment)
+                .into_iter()
+                .filter(|at| *at > from && *at <= to)
+                .collect(),
             Self::Cron(cron) => cron.between(zone, from, to),
         }
     }
@@ -99,14 +111,18 @@ fn instant(zone: &TimeZone, moment: DateTime) -> Option<Timestamp> {
     let ambiguous = zone.to_ambiguous_timestamp(moment);
     match ambiguous.offset() {
         AmbiguousOffset::Gap { .. } => None,
-        AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Fold { .. } => ambiguous.earlier().ok(),
+        AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Fold { .. } => {
+            ambiguous.earlier().ok()
+        }
     }
 }
 
 impl Cron {
     fn parse(text: &str) -> Option<Self> {
         let fields: Vec<&str> = text.split_whitespace().collect();
-        let [minutes, hours, of_month, months, of_week, years] = fields.as_slice() else { return None };
+        let [minutes, hours, of_month, months, of_week, years] = fields.as_slice() else {
+            return None;
+        };
         let days = match (*of_month, *of_week) {
             (of_month, "?") => days_of_month(of_month)?,
             ("?", of_week) => days_of_week(of_week)?,
@@ -127,9 +143,19 @@ impl Cron {
         let last = to.to_zoned(zone.clone()).date();
         while date <= last && times.len() < FIRINGS_MAX {
             if self.falls_on(date) {
-                for (hour, minute) in self.hours.iter().flat_map(|hour| self.minutes.iter().map(move |minute| (*hour, *minute))) {
-                    let (hour, minute) = (i8::try_from(hour).unwrap_or(0), i8::try_from(minute).unwrap_or(0));
-                    times.extend(instant(zone, date.at(hour, minute, 0, 0)).filter(|at| *at > from && *at <= to));
+                for (hour, minute) in self
+                    .hours
+                    .iter()
+                    .flat_map(|hour| self.minutes.iter().map(move |minute| (*hour, *minute)))
+                {
+                    let (hour, minute) = (
+                        i8::try_from(hour).unwrap_or(0),
+                        i8::try_from(minute).unwrap_or(0),
+                    );
+                    times.extend(
+                        instant(zone, date.at(hour, minute, 0, 0))
+                            .filter(|at| *at > from && *at <= to),
+                    );
                 }
             }
             let Ok(tomorrow) = date.tomorrow() else { break };
@@ -140,14 +166,17 @@ impl Cron {
     }
 
     fn falls_on(&self, date: Date) -> bool {
-        let in_month = self.months.contains(&i16::from(date.month())) && self.years.contains(&date.year());
+        let in_month =
+            self.months.contains(&i16::from(date.month())) && self.years.contains(&date.year());
         let weekday = i16::from(date.weekday().to_sunday_one_offset());
         let last = date.last_of_month();
         in_month
             && match &self.days {
                 Days::OfMonth(days) => days.contains(&i16::from(date.day())),
                 Days::LastOfMonth => date == last,
-                Days::NearestWeekday(day) => date.day() <= last.day() && nearest_weekday(date, *day) == Some(date),
+                Days::NearestWeekday(day) => {
+                    date.day() <= last.day() && nearest_weekday(date, *day) == Some(date)
+                }
                 Days::LastWeekday => nearest_weekday(date, last.day()) == Some(date),
                 Days::OfWeek(days) => days.contains(&weekday),
                 Days::Nth(day, nth) => weekday == *day && (date.day() - 1) / 7 + 1 == *nth,
@@ -174,7 +203,11 @@ fn days_of_month(text: &str) -> Option<Days> {
         "L" => Some(Days::LastOfMonth),
         "LW" => Some(Days::LastWeekday),
         _ => match text.strip_suffix('W') {
-            Some(day) => day.parse().ok().filter(|day| (1..=31).contains(day)).map(Days::NearestWeekday),
+            Some(day) => day
+                .parse()
+                .ok()
+                .filter(|day| (1..=31).contains(day))
+                .map(Days::NearestWeekday),
             None => numbers(text, 1, 31, &[]).map(Days::OfMonth),
         },
     }
@@ -182,7 +215,10 @@ fn days_of_month(text: &str) -> Option<Days> {
 
 fn days_of_week(text: &str) -> Option<Days> {
     if let Some((day, nth)) = text.split_once('#') {
-        return Some(Days::Nth(number(day, 1, 7, &WEEKDAYS)?, nth.parse().ok().filter(|nth| (1..=5).contains(nth))?));
+        return Some(Days::Nth(
+            number(day, 1, 7, &WEEKDAYS)?,
+            nth.parse().ok().filter(|nth| (1..=5).contains(nth))?,
+        ));
     }
     match text.strip_suffix('L') {
         Some("") => Some(Days::OfWeek(vec![7])),
@@ -196,12 +232,18 @@ fn numbers(text: &str, least: i16, most: i16, names: &[&str]) -> Option<Vec<i16>
     let mut all = Vec::new();
     for part in text.split(',') {
         let (range, step) = match part.split_once('/') {
-            Some((range, step)) => (range, Some(step.parse::<usize>().ok().filter(|step| *step > 0)?)),
+            Some((range, step)) => (
+                range,
+                Some(step.parse::<usize>().ok().filter(|step| *step > 0)?),
+            ),
             None => (part, None),
         };
         let (first, last) = match (range, range.split_once('-')) {
             ("*", _) => (least, most),
-            (_, Some((first, last))) => (number(first, least, most, names)?, number(last, least, most, names)?),
+            (_, Some((first, last))) => (
+                number(first, least, most, names)?,
+                number(last, least, most, names)?,
+            ),
             (one, None) => {
                 let one = number(one, least, most, names)?;
                 (one, if step.is_some() { most } else { one })
@@ -215,7 +257,9 @@ fn numbers(text: &str, least: i16, most: i16, names: &[&str]) -> Option<Vec<i16>
 }
 
 fn number(text: &str, least: i16, most: i16, names: &[&str]) -> Option<i16> {
-    let named = names.iter().position(|name| name.eq_ignore_ascii_case(text));
+    let named = names
+        .iter()
+        .position(|name| name.eq_ignore_ascii_case(text));
     let number = match named {
         Some(index) => i16::try_from(index).ok()? + 1,
         None => text.parse().ok()?,
@@ -230,32 +274,72 @@ mod tests {
     #[track_caller]
     fn check(expression: &str, zone: &str, from: &str, to: &str, expected: &[&str]) {
         let zone = TimeZone::get(zone).unwrap();
-        let times = Expression::parse(expression).unwrap().between(&zone, from.parse().unwrap(), to.parse().unwrap());
+        let times = Expression::parse(expression).unwrap().between(
+            &zone,
+            from.parse().unwrap(),
+            to.parse().unwrap(),
+        );
         let times: Vec<String> = times.iter().map(Timestamp::to_string).collect();
         assert_eq!(times, expected, "{expression}");
     }
 
     #[test]
     fn a_nightly_schedule_fires_once_a_day_and_not_at_the_start_of_the_span() {
-        check("cron(0 1 * * ? *)", "UTC", "2026-11-20T01:00:00Z", "2026-11-22T01:00:00Z", &["2026-11-21T01:00:00Z", "2026-11-22T01:00:00Z"]);
+        check(
+            "cron(0 1 * * ? *)",
+            "UTC",
+            "2026-11-20T01:00:00Z",
+            "2026-11-22T01:00:00Z",
+            &["2026-11-21T01:00:00Z", "2026-11-22T01:00:00Z"],
+        );
     }
 
     #[test]
     fn a_schedule_follows_its_time_zone() {
-        check("cron(0 1 * * ? *)", "Europe/Berlin", "2026-07-01T00:00:00Z", "2026-07-02T00:00:00Z", &["2026-07-01T23:00:00Z"]);
-        check("cron(0 1 * * ? *)", "Europe/Berlin", "2026-12-01T12:00:00Z", "2026-12-02T12:00:00Z", &["2026-12-02T00:00:00Z"]);
+        check(
+            "cron(0 1 * * ? *)",
+            "Europe/Berlin",
+            "2026-07-01T00:00:00Z",
+            "2026-07-02T00:00:00Z",
+            &["2026-07-01T23:00:00Z"],
+        );
+        check(
+            "cron(0 1 * * ? *)",
+            "Europe/Berlin",
+            "2026-12-01T12:00:00Z",
+            "2026-12-02T12:00:00Z",
+            &["2026-12-02T00:00:00Z"],
+        );
     }
 
     #[test]
     fn a_time_that_the_clocks_skip_does_not_fire_and_a_repeated_one_fires_once() {
-        check("cron(30 2 * * ? *)", "Europe/Berlin", "2026-03-28T12:00:00Z", "2026-03-29T12:00:00Z", &[]);
-        check("cron(30 2 * * ? *)", "Europe/Berlin", "2026-10-24T12:00:00Z", "2026-10-25T12:00:00Z", &["2026-10-25T00:30:00Z"]);
+        check(
+            "cron(30 2 * * ? *)",
+            "Europe/Berlin",
+            "2026-03-28T12:00:00Z",
+            "2026-03-29T12:00:00Z",
+            &[],
+        );
+        check(
+            "cron(30 2 * * ? *)",
+            "Europe/Berlin",
+            "2026-10-24T12:00:00Z",
+            "2026-10-25T12:00:00Z",
+            &["2026-10-25T00:30:00Z"],
+        );
     }
 
     #[test]
     fn days_are_counted_from_both_ends_of_the_month_and_by_the_week() {
         let november = |expression, expected: &[&str]| {
-            check(expression, "UTC", "2026-10-31T23:00:00Z", "2026-11-30T23:00:00Z", expected);
+            check(
+                expression,
+                "UTC",
+                "2026-10-31T23:00:00Z",
+                "2026-11-30T23:00:00Z",
+                expected,
+            );
         };
         november("cron(0 4 L * ? *)", &["2026-11-30T04:00:00Z"]);
         // The first is a Sunday, so the nearest weekday of this month is Monday the second.
@@ -269,19 +353,49 @@ mod tests {
 
     #[test]
     fn lists_ranges_steps_and_names_are_understood() {
-        check("cron(0/30 8,9 ? NOV MON-TUE 2026)", "UTC", "2026-11-22T00:00:00Z", "2026-11-23T23:00:00Z",
-            &["2026-11-23T08:00:00Z", "2026-11-23T08:30:00Z", "2026-11-23T09:00:00Z", "2026-11-23T09:30:00Z"]);
+        check(
+            "cron(0/30 8,9 ? NOV MON-TUE 2026)",
+            "UTC",
+            "2026-11-22T00:00:00Z",
+            "2026-11-23T23:00:00Z",
+            &[
+                "2026-11-23T08:00:00Z",
+                "2026-11-23T08:30:00Z",
+                "2026-11-23T09:00:00Z",
+                "2026-11-23T09:30:00Z",
+            ],
+        );
     }
 
     #[test]
     fn a_rate_fires_on_whole_multiples() {
-        check("rate(15 minutes)", "UTC", "2026-11-20T00:50:00Z", "2026-11-20T01:15:00Z", &["2026-11-20T01:00:00Z", "2026-11-20T01:15:00Z"]);
-        check("at(2026-11-20T01:00:00)", "Europe/Berlin", "2026-11-19T00:00:00Z", "2026-11-21T00:00:00Z", &["2026-11-20T00:00:00Z"]);
+        check(
+            "rate(15 minutes)",
+            "UTC",
+            "2026-11-20T00:50:00Z",
+            "2026-11-20T01:15:00Z",
+            &["2026-11-20T01:00:00Z", "2026-11-20T01:15:00Z"],
+        );
+        check(
+            "at(2026-11-20T01:00:00)",
+            "Europe/Berlin",
+            "2026-11-19T00:00:00Z",
+            "2026-11-21T00:00:00Z",
+            &["2026-11-20T00:00:00Z"],
+        );
     }
 
     #[test]
     fn what_is_no_expression_is_refused() {
-        for text in ["cron(0 1 * * * *)", "cron(0 1 * * ?)", "cron(60 1 * * ? *)", "rate(0 minutes)", "rate(5 weeks)", "daily", "cron(0 1 ? * 8 *)"] {
+        for text in [
+            "cron(0 1 * * * *)",
+            "cron(0 1 * * ?)",
+            "cron(60 1 * * ? *)",
+            "rate(0 minutes)",
+            "rate(5 weeks)",
+            "daily",
+            "cron(0 1 ? * 8 *)",
+        ] {
             assert!(Expression::parse(text).is_err(), "{text}");
         }
     }

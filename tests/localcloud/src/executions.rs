@@ -38,13 +38,20 @@ pub(crate) struct Executions {
 
 impl Executions {
     pub(crate) fn new(aws: Aws, rules: Vec<Rule>, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { aws, rules, metrics, known: Mutex::default() })
+        Arc::new(Self {
+            aws,
+            rules,
+            metrics,
+            known: Mutex::default(),
+        })
     }
 
     /// Takes note of the answer to a StartExecution.
     pub(crate) fn started(self: &Arc<Self>, answer: &[u8]) {
         let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
-        let Some(arn) = answer["executionArn"].as_str().map(str::to_owned) else { return };
+        let Some(arn) = answer["executionArn"].as_str().map(str::to_owned) else {
+            return;
+        };
         let (ended, receiver) = watch::channel(None);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.insert(arn.clone(), receiver).is_some() {
@@ -61,12 +68,21 @@ impl Executions {
 
     pub(crate) fn running_machines(&self) -> BTreeSet<String> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.iter().filter(|(_, ended)| ended.borrow().is_none()).map(|(arn, _)| machine_of(arn)).collect()
+        known
+            .iter()
+            .filter(|(_, ended)| ended.borrow().is_none())
+            .map(|(arn, _)| machine_of(arn))
+            .collect()
     }
 
     /// Waits for the end of an execution and of everything that its end sets off.
     pub(crate) async fn wait(&self, arn: &str) -> Option<Execution> {
-        let mut ended = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(arn)?.clone();
+        let mut ended = self
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(arn)?
+            .clone();
         ended.wait_for(Option::is_some).await.ok()?.clone()
     }
 
@@ -74,7 +90,11 @@ impl Executions {
         let described = loop {
             tokio::time::sleep(PERIOD).await;
             let request = json!({"executionArn": arn});
-            match self.aws.json("states", "AWSStepFunctions.DescribeExecution", &request).await {
+            match self
+                .aws
+                .json("states", "AWSStepFunctions.DescribeExecution", &request)
+                .await
+            {
                 Ok(described) if described["status"] != "RUNNING" => break described,
                 Ok(_) => {}
                 // The control plane has gone, and with it the execution.
@@ -114,10 +134,23 @@ impl Executions {
 
     /// What EventBridge would do with the status event.
     async fn publish_events(&self, event: &Value) {
-        let deliveries = self.rules.iter().flat_map(|rule| rule.deliveries(event).into_iter().map(|delivery| (&rule.name, delivery)));
+        let deliveries = self.rules.iter().flat_map(|rule| {
+            rule.deliveries(event)
+                .into_iter()
+                .map(|delivery| (&rule.name, delivery))
+        });
         for (rule, Delivery { topic, message }) in deliveries {
-            let parameters = [("Action", "Publish"), ("TopicArn", &*topic), ("Message", &*message)];
-            if self.aws.query("sns", "2010-03-31", &parameters).await.is_err() {
+            let parameters = [
+                ("Action", "Publish"),
+                ("TopicArn", &*topic),
+                ("Message", &*message),
+            ];
+            if self
+                .aws
+                .query("sns", "2010-03-31", &parameters)
+                .await
+                .is_err()
+            {
                 self.metrics.record(Datapoint {
                     namespace: "AWS/Events".into(),
                     metric: "FailedInvocations".into(),
@@ -133,11 +166,15 @@ impl Executions {
 /// `…:execution:<machine>:<name>` → `…:stateMachine:<machine>`.
 pub(crate) fn machine_of(execution_arn: &str) -> String {
     let machine = execution_arn.replacen(":execution:", ":stateMachine:", 1);
-    machine.rsplit_once(':').map_or(machine.clone(), |(machine, _)| machine.to_owned())
+    machine
+        .rsplit_once(':')
+        .map_or(machine.clone(), |(machine, _)| machine.to_owned())
 }
 
 fn now_ms() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 

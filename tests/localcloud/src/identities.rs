@@ -15,7 +15,9 @@ pub(crate) struct Identities {
 
 impl std::fmt::Debug for Identities {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Identities").field("recipients", &self.recipients).finish_non_exhaustive()
+        f.debug_struct("Identities")
+            .field("recipients", &self.recipients)
+            .finish_non_exhaustive()
     }
 }
 
@@ -37,14 +39,25 @@ impl Identities {
 fn read_or_make(path: &Path) -> std::io::Result<String> {
     match fs::read_to_string(path) {
         Ok(text) => {
-            let identity = text.lines().find(|line| line.starts_with("AGE-SECRET-KEY-1"));
+            let identity = text
+                .lines()
+                .find(|line| line.starts_with("AGE-SECRET-KEY-1"));
             identity.map(str::to_owned).ok_or_else(|| invalid(path))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let identity = age::x25519::Identity::generate();
             let secret = identity.to_string();
-            let text = format!("# public key: {}\n{}\n", identity.to_public(), secret.expose_secret());
-            fs::File::options().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())?;
+            let text = format!(
+                "# public key: {}\n{}\n",
+                identity.to_public(),
+                secret.expose_secret()
+            );
+            fs::File::options()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(path)?
+                .write_all(text.as_bytes())?;
             Ok(secret.expose_secret().to_owned())
         }
         Err(error) => Err(error),
@@ -57,7 +70,10 @@ fn public(identity: &str) -> std::io::Result<String> {
 }
 
 fn invalid(path: &Path) -> std::io::Error {
-    std::io::Error::new(std::io::ErrorKind::InvalidData, format!("{} holds no age identity", path.display()))
+    std::io::Error::new(
+        std::io::ErrorKind::InvalidData,
+        format!("{} holds no age identity", path.display()),
+    )
 }
 
 #[cfg(test)]
@@ -73,7 +89,10 @@ mod tests {
         let second = Identities::of(home.path()).unwrap();
         assert_eq!(first.recipients, second.recipients);
         assert_ne!(first.recipients[0], first.recipients[1]);
-        let mode = fs::metadata(home.path().join(ONLINE)).unwrap().permissions().mode();
+        let mode = fs::metadata(home.path().join(ONLINE))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(!format!("{first:?}").contains("SECRET"));
     }

@@ -1,7 +1,7 @@
 //! The configuration and tools layers as the functions find them under `LAYER_ROOT`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -20,19 +20,32 @@ pub struct Database {
 
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Database").field("name", &self.name).field("provider", &self.provider).finish_non_exhaustive()
+        f.debug_struct("Database")
+            .field("name", &self.name)
+            .field("provider", &self.provider)
+            .finish_non_exhaustive()
     }
 }
 
 /// Writes `lifeboat.toml` in one step, so that a function that starts meanwhile reads the old or the new one.
-pub(crate) fn write_config(layer: &Path, recipients: &[String], databases: &[Database]) -> std::io::Result<()> {
+pub(crate) fn write_config(
+    layer: &Path,
+    recipients: &[String],
+    databases: &[Database],
+) -> std::io::Result<()> {
     let quoted = |text: &str| Value::from(text).to_string();
     let mut text = format!("recipients = {}\n", json!(recipients));
     for database in databases {
         let (name, provider) = (quoted(&database.name), quoted(&database.provider));
-        text.push_str(&format!("\n[[database]]\nname = {name}\nprovider = {provider}\n{}\n", database.extra));
+        text.push_str(&format!(
+            "\n[[database]]\nname = {name}\nprovider = {provider}\n{}\n",
+            database.extra
+        ));
     }
-    let new = layer.join(format!(".lifeboat.toml.{}", crate::lambda_host::request_id()));
+    let new = layer.join(format!(
+        ".lifeboat.toml.{}",
+        crate::lambda_host::request_id()
+    ));
     fs::write(&new, text)?;
     fs::rename(new, layer.join("lifeboat.toml"))
 }
@@ -46,6 +59,35 @@ pub(crate) fn link_tools(layer: &Path, tools: &Path) -> std::io::Result<()> {
         Err(error) => return Err(error),
     }
     std::os::unix::fs::symlink(tools, link)
+}
+
+/// Makes `tools` lead to the client tools of every major that the roots have; the first root that has one provides it.
+///
+/// # Errors
+///
+/// `tools` cannot be written.
+pub fn merge_client_tools(tools: &Path, roots: &[PathBuf]) -> std::io::Result<()> {
+    match fs::remove_dir_all(tools) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    fs::create_dir(tools)?;
+    for root in roots {
+        let Ok(entries) = fs::read_dir(root) else {
+            continue;
+        };
+        for entry in entries {
+            let entry = entry?;
+            let link = tools.join(entry.file_name());
+            let is_major = entry.file_name().to_string_lossy().parse::<u16>().is_ok();
+            let has_client = entry.path().join("bin/pg_dump").exists();
+            if is_major && has_client && !link.exists() {
+                std::os::unix::fs::symlink(entry.path().canonicalize()?, link)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -65,5 +107,33 @@ mod tests {
         let text = fs::read_to_string(layer.path().join("lifeboat.toml")).unwrap();
         let expected = "recipients = [\"age1a\",\"age1b\"]\n\n[[database]]\nname = \"app\"\nprovider = \"postgres\"\nconnections = 2\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn the_first_root_that_has_a_major_provides_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+        for (root, major) in [
+            (&first, "18"),
+            (&second, "18"),
+            (&second, "15"),
+            (&second, "notes"),
+        ] {
+            fs::create_dir_all(root.join(major).join("bin")).unwrap();
+            fs::write(
+                root.join(major).join("bin/pg_dump"),
+                root.display().to_string(),
+            )
+            .unwrap();
+        }
+        let tools = folder.path().join("tools");
+        for _ in 0..2 {
+            merge_client_tools(&tools, &[first.clone(), second.clone(), "/nowhere".into()])
+                .unwrap();
+        }
+        let of = |major: &str| fs::read_to_string(tools.join(major).join("bin/pg_dump"));
+        assert_eq!(of("18").unwrap(), first.display().to_string());
+        assert_eq!(of("15").unwrap(), second.display().to_string());
+        assert!(of("notes").is_err());
     }
 }

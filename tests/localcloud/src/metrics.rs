@@ -32,11 +32,17 @@ impl Metrics {
     }
 
     pub(crate) fn record(&self, point: Datapoint) {
-        self.points.lock().unwrap_or_else(PoisonError::into_inner).push(point);
+        self.points
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(point);
     }
 
     pub fn all(&self) -> Vec<Datapoint> {
-        self.points.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.points
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -74,24 +80,38 @@ fn embedded(line: &str) -> Vec<Datapoint> {
     if !line.starts_with('{') || !line.contains("\"_aws\"") {
         return Vec::new();
     }
-    let Ok(line) = serde_json::from_str::<Line>(line) else { return Vec::new() };
+    let Ok(line) = serde_json::from_str::<Line>(line) else {
+        return Vec::new();
+    };
     let mut points = Vec::new();
     for set in &line.aws.cloud_watch_metrics {
         // No dimension set at all is the same as one that is empty.
         let none = [Vec::new()];
-        let sets = if set.dimensions.is_empty() { &none[..] } else { &set.dimensions[..] };
+        let sets = if set.dimensions.is_empty() {
+            &none[..]
+        } else {
+            &set.dimensions[..]
+        };
         for names in sets {
-            let dimensions: Option<BTreeMap<String, String>> =
-                names.iter().map(|name| Some((name.clone(), line.members.get(name)?.as_str()?.to_owned()))).collect();
-            let Some(dimensions) = dimensions else { continue };
+            let dimensions: Option<BTreeMap<String, String>> = names
+                .iter()
+                .map(|name| Some((name.clone(), line.members.get(name)?.as_str()?.to_owned())))
+                .collect();
+            let Some(dimensions) = dimensions else {
+                continue;
+            };
             for metric in &set.metrics {
-                points.extend(values(line.members.get(&metric.name)).into_iter().map(|value| Datapoint {
-                    namespace: set.namespace.clone(),
-                    metric: metric.name.clone(),
-                    dimensions: dimensions.clone(),
-                    at_ms: line.aws.timestamp,
-                    value,
-                }));
+                points.extend(
+                    values(line.members.get(&metric.name))
+                        .into_iter()
+                        .map(|value| Datapoint {
+                            namespace: set.namespace.clone(),
+                            metric: metric.name.clone(),
+                            dimensions: dimensions.clone(),
+                            at_ms: line.aws.timestamp,
+                            value,
+                        }),
+                );
             }
         }
     }
@@ -116,7 +136,10 @@ mod tests {
     #[test]
     fn a_gauge_counts_once_for_each_set_of_dimensions() {
         let points = embedded(&GAUGE.replace('\n', ""));
-        let read: Vec<_> = points.iter().map(|point| (point.dimensions.len(), point.value, point.at_ms)).collect();
+        let read: Vec<_> = points
+            .iter()
+            .map(|point| (point.dimensions.len(), point.value, point.at_ms))
+            .collect();
         assert_eq!(read, [(0, 7.0, 1000), (1, 7.0, 1000)]);
         assert_eq!(points[1].dimensions["Database"], "app");
     }

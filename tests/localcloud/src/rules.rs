@@ -28,8 +28,13 @@ impl Rule {
             .filter_map(|target| {
                 let topic = target["Arn"].as_str()?.to_owned();
                 let transformer = &target["InputTransformer"];
-                let message = match (transformer["InputTemplate"].as_str(), target["Input"].as_str()) {
-                    (Some(template), _) => transform(template, &transformer["InputPathsMap"], event),
+                let message = match (
+                    transformer["InputTemplate"].as_str(),
+                    target["Input"].as_str(),
+                ) {
+                    (Some(template), _) => {
+                        transform(template, &transformer["InputPathsMap"], event)
+                    }
                     (None, Some(input)) => input.to_owned(),
                     (None, None) => event.to_string(),
                 };
@@ -43,8 +48,12 @@ impl Rule {
 fn matches(pattern: &Value, event: &Value) -> bool {
     match pattern {
         Value::Object(fields) => fields.iter().all(|(name, pattern)| match pattern {
-            Value::Array(allowed) => allowed.iter().any(|allowed| is_allowed(allowed, event.get(name))),
-            Value::Object(_) => event.get(name).is_some_and(|deeper| matches(pattern, deeper)),
+            Value::Array(allowed) => allowed
+                .iter()
+                .any(|allowed| is_allowed(allowed, event.get(name))),
+            Value::Object(_) => event
+                .get(name)
+                .is_some_and(|deeper| matches(pattern, deeper)),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
         }),
         _ => false,
@@ -56,12 +65,20 @@ fn is_allowed(allowed: &Value, actual: Option<&Value>) -> bool {
     if let Some(Value::Array(values)) = actual {
         return values.iter().any(|value| is_allowed(allowed, Some(value)));
     }
-    let Value::Object(test) = allowed else { return actual.is_some_and(|actual| actual == allowed) };
+    let Value::Object(test) = allowed else {
+        return actual.is_some_and(|actual| actual == allowed);
+    };
     let text = actual.and_then(Value::as_str);
     test.iter().all(|(name, wanted)| match name.as_str() {
-        "prefix" => text.zip(wanted.as_str()).is_some_and(|(text, wanted)| text.starts_with(wanted)),
-        "suffix" => text.zip(wanted.as_str()).is_some_and(|(text, wanted)| text.ends_with(wanted)),
-        "wildcard" => text.zip(wanted.as_str()).is_some_and(|(text, wanted)| crate::iam::wildcard(wanted, text)),
+        "prefix" => text
+            .zip(wanted.as_str())
+            .is_some_and(|(text, wanted)| text.starts_with(wanted)),
+        "suffix" => text
+            .zip(wanted.as_str())
+            .is_some_and(|(text, wanted)| text.ends_with(wanted)),
+        "wildcard" => text
+            .zip(wanted.as_str())
+            .is_some_and(|(text, wanted)| crate::iam::wildcard(wanted, text)),
         "exists" => wanted.as_bool() == Some(actual.is_some()),
         "anything-but" => match wanted {
             Value::Array(wanted) => actual.is_some_and(|actual| !wanted.contains(actual)),
@@ -85,14 +102,18 @@ fn transform(template: &str, paths: &Value, event: &Value) -> String {
     }
     let lines = message.trim().lines().map(|line| {
         let line = line.trim();
-        line.strip_prefix('"').and_then(|line| line.strip_suffix('"')).unwrap_or(line)
+        line.strip_prefix('"')
+            .and_then(|line| line.strip_suffix('"'))
+            .unwrap_or(line)
     });
     lines.collect::<Vec<_>>().join("\n")
 }
 
 /// `$.detail.name`
 fn at_path<'a>(event: &'a Value, path: &str) -> Option<&'a Value> {
-    path.strip_prefix("$.")?.split('.').try_fold(event, |value, name| value.get(name))
+    path.strip_prefix("$.")?
+        .split('.')
+        .try_fold(event, |value, name| value.get(name))
 }
 
 #[cfg(test)]
@@ -127,7 +148,10 @@ mod tests {
     #[test]
     fn a_failed_run_is_worded_by_the_template() {
         let deliveries = failed_runs().deliveries(&event("arn:a", "TIMED_OUT"));
-        let expected = Delivery { topic: "topic".into(), message: "Backstop: run-1 ended TIMED_OUT.\nLook.".into() };
+        let expected = Delivery {
+            topic: "topic".into(),
+            message: "Backstop: run-1 ended TIMED_OUT.\nLook.".into(),
+        };
         assert_eq!(deliveries, [expected]);
     }
 
@@ -135,13 +159,25 @@ mod tests {
     fn a_success_and_a_foreign_machine_are_left_alone() {
         assert_eq!(failed_runs().deliveries(&event("arn:a", "SUCCEEDED")), []);
         assert_eq!(failed_runs().deliveries(&event("arn:c", "FAILED")), []);
-        assert_eq!(failed_runs().deliveries(&event("arn:b2", "FAILED")).len(), 1);
+        assert_eq!(
+            failed_runs().deliveries(&event("arn:b2", "FAILED")).len(),
+            1
+        );
     }
 
     #[test]
     fn a_missing_field_matches_only_a_test_for_its_absence() {
-        assert!(!matches(&json!({"detail": {"x": ["1"]}}), &json!({"detail": {}})));
-        assert!(matches(&json!({"detail": {"x": [{"exists": false}]}}), &json!({"detail": {}})));
-        assert!(matches(&json!({"x": [{"anything-but": ["a"]}]}), &json!({"x": "b"})));
+        assert!(!matches(
+            &json!({"detail": {"x": ["1"]}}),
+            &json!({"detail": {}})
+        ));
+        assert!(matches(
+            &json!({"detail": {"x": [{"exists": false}]}}),
+            &json!({"detail": {}})
+        ));
+        assert!(matches(
+            &json!({"x": [{"anything-but": ["a"]}]}),
+            &json!({"x": "b"})
+        ));
     }
 }

@@ -33,12 +33,18 @@ pub(crate) fn due(schedules: &[Schedule], from: Timestamp, to: Timestamp) -> Vec
     let mut due: Vec<Due> = schedules
         .iter()
         .flat_map(|schedule| {
-            schedule.expression.between(&schedule.zone, from, to).into_iter().map(|at| Due {
-                schedule: schedule.name.clone(),
-                at,
-                target: schedule.target.clone(),
-                input: schedule.input.replace("<aws.scheduler.scheduled-time>", &at.to_string()),
-            })
+            schedule
+                .expression
+                .between(&schedule.zone, from, to)
+                .into_iter()
+                .map(|at| Due {
+                    schedule: schedule.name.clone(),
+                    at,
+                    target: schedule.target.clone(),
+                    input: schedule
+                        .input
+                        .replace("<aws.scheduler.scheduled-time>", &at.to_string()),
+                })
         })
         .collect();
     due.sort_by_key(|due| due.at);
@@ -47,13 +53,22 @@ pub(crate) fn due(schedules: &[Schedule], from: Timestamp, to: Timestamp) -> Vec
 
 impl Inner {
     pub(crate) fn schedules(&self) -> Result<Vec<Schedule>, CloudError> {
-        let found = self.stack.template.of_type("AWS::Scheduler::Schedule").map_err(DeployError::from)?;
-        let enabled = found.into_iter().filter(|schedule| schedule.properties["State"] != "DISABLED");
+        let found = self
+            .stack
+            .template
+            .of_type("AWS::Scheduler::Schedule")
+            .map_err(DeployError::from)?;
+        let enabled = found
+            .into_iter()
+            .filter(|schedule| schedule.properties["State"] != "DISABLED");
         enabled
             .map(|schedule| {
                 let text = |name: &str| schedule.properties[name].as_str().unwrap_or_default();
-                let unknown = |_| CloudError::Unknown(format!("time zone of {}", schedule.logical_id));
-                let zone = schedule.properties["ScheduleExpressionTimezone"].as_str().unwrap_or("UTC");
+                let unknown =
+                    |_| CloudError::Unknown(format!("time zone of {}", schedule.logical_id));
+                let zone = schedule.properties["ScheduleExpressionTimezone"]
+                    .as_str()
+                    .unwrap_or("UTC");
                 let target = &schedule.properties["Target"];
                 Ok(Schedule {
                     name: text("Name").to_owned(),
@@ -81,9 +96,19 @@ mod tests {
             target: "machine".into(),
             input: r#"{"scheduled_time":"<aws.scheduler.scheduled-time>"}"#.into(),
         };
-        let schedules = [schedule("check", "cron(30 1 * * ? *)"), schedule("nightly", "cron(0 1 * * ? *)")];
-        let due = due(&schedules, "2026-11-20T00:00:00Z".parse().unwrap(), "2026-11-20T02:00:00Z".parse().unwrap());
-        let read: Vec<_> = due.iter().map(|due| (due.schedule.as_str(), due.input.as_str())).collect();
+        let schedules = [
+            schedule("check", "cron(30 1 * * ? *)"),
+            schedule("nightly", "cron(0 1 * * ? *)"),
+        ];
+        let due = due(
+            &schedules,
+            "2026-11-20T00:00:00Z".parse().unwrap(),
+            "2026-11-20T02:00:00Z".parse().unwrap(),
+        );
+        let read: Vec<_> = due
+            .iter()
+            .map(|due| (due.schedule.as_str(), due.input.as_str()))
+            .collect();
         let expected = [
             ("nightly", r#"{"scheduled_time":"2026-11-20T01:00:00Z"}"#),
             ("check", r#"{"scheduled_time":"2026-11-20T01:30:00Z"}"#),

@@ -43,20 +43,37 @@ impl Template {
     ) -> Result<Self, TemplateError> {
         let mut values = BTreeMap::new();
         for (name, declaration) in document["Parameters"].as_object().into_iter().flatten() {
-            let text = parameters.get(name).cloned().or_else(|| scalar(&declaration["Default"]));
+            let text = parameters
+                .get(name)
+                .cloned()
+                .or_else(|| scalar(&declaration["Default"]));
             let text = text.ok_or_else(|| TemplateError::UnknownName(name.clone()))?;
-            let is_list = declaration["Type"].as_str().is_some_and(|kind| kind.contains("List"));
-            let value = if is_list { text.split(',').map(|part| Value::from(part.trim())).collect() } else { text.into() };
+            let is_list = declaration["Type"]
+                .as_str()
+                .is_some_and(|kind| kind.contains("List"));
+            let value = if is_list {
+                text.split(',')
+                    .map(|part| Value::from(part.trim()))
+                    .collect()
+            } else {
+                text.into()
+            };
             values.insert(name.clone(), value);
         }
         if let Some(unknown) = parameters.keys().find(|name| !values.contains_key(*name)) {
             return Err(TemplateError::UnknownName(unknown.clone()));
         }
-        Ok(Self { document, parameters: values, stack: stack.to_owned(), physical: BTreeMap::new() })
+        Ok(Self {
+            document,
+            parameters: values,
+            stack: stack.to_owned(),
+            physical: BTreeMap::new(),
+        })
     }
 
     pub(crate) fn set_physical(&mut self, logical_id: &str, physical_id: &str) {
-        self.physical.insert(logical_id.to_owned(), physical_id.to_owned());
+        self.physical
+            .insert(logical_id.to_owned(), physical_id.to_owned());
     }
 
     pub(crate) fn physical(&self, logical_id: &str) -> Option<&str> {
@@ -70,14 +87,20 @@ impl Template {
     /// All resources of a type whose condition holds, with their properties resolved.
     pub(crate) fn of_type(&self, kind: &str) -> Result<Vec<Resource>, TemplateError> {
         let mut found = Vec::new();
-        for (logical_id, resource) in self.resources().filter(|(_, resource)| resource["Type"] == kind) {
+        for (logical_id, resource) in self
+            .resources()
+            .filter(|(_, resource)| resource["Type"] == kind)
+        {
             if let Some(condition) = resource["Condition"].as_str()
                 && !self.condition(condition)?
             {
                 continue;
             }
             let properties = self.resolve(&resource["Properties"])?.unwrap_or_default();
-            found.push(Resource { logical_id: logical_id.clone(), properties });
+            found.push(Resource {
+                logical_id: logical_id.clone(),
+                properties,
+            });
         }
         Ok(found)
     }
@@ -86,7 +109,8 @@ impl Template {
     pub(crate) fn resolve(&self, value: &Value) -> Result<Option<Value>, TemplateError> {
         match value {
             Value::Array(items) => {
-                let items: Result<Vec<_>, _> = items.iter().map(|item| self.resolve(item)).collect();
+                let items: Result<Vec<_>, _> =
+                    items.iter().map(|item| self.resolve(item)).collect();
                 Ok(Some(items?.into_iter().flatten().collect()))
             }
             Value::Object(members) => {
@@ -103,7 +127,9 @@ impl Template {
                 }
                 Ok(Some(resolved.into()))
             }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(Some(value.clone())),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                Ok(Some(value.clone()))
+            }
         }
     }
 
@@ -112,17 +138,27 @@ impl Template {
             "Ref" => self.reference(argument.as_str().unwrap_or_default()),
             "Fn::GetAtt" => {
                 let path = match argument {
-                    Value::Array(parts) => parts.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("."),
+                    Value::Array(parts) => parts
+                        .iter()
+                        .filter_map(Value::as_str)
+                        .collect::<Vec<_>>()
+                        .join("."),
                     other => other.as_str().unwrap_or_default().to_owned(),
                 };
                 let (resource, attribute) = path.split_once('.').unwrap_or((&path, ""));
-                self.attribute(resource, attribute).map(|value| Some(value.into()))
+                self.attribute(resource, attribute)
+                    .map(|value| Some(value.into()))
             }
             "Fn::Sub" => self.substitute(argument).map(|text| Some(text.into())),
             "Fn::Join" => {
                 let separator = argument[0].as_str().unwrap_or_default();
                 let parts = self.resolve(&argument[1])?.unwrap_or_default();
-                let parts: Vec<String> = parts.as_array().into_iter().flatten().filter_map(scalar).collect();
+                let parts: Vec<String> = parts
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(scalar)
+                    .collect();
                 Ok(Some(parts.join(separator).into()))
             }
             "Fn::If" => {
@@ -131,13 +167,21 @@ impl Template {
             }
             "Fn::Select" => {
                 let list = self.resolve(&argument[1])?.unwrap_or_default();
-                let index = scalar(&argument[0]).and_then(|index| index.parse::<usize>().ok()).unwrap_or_default();
+                let index = scalar(&argument[0])
+                    .and_then(|index| index.parse::<usize>().ok())
+                    .unwrap_or_default();
                 Ok(list.get(index).cloned())
             }
             "Fn::Split" => {
                 let separator = argument[0].as_str().unwrap_or_default();
                 let text = self.resolve(&argument[1])?.unwrap_or_default();
-                Ok(Some(text.as_str().unwrap_or_default().split(separator).map(Value::from).collect()))
+                Ok(Some(
+                    text.as_str()
+                        .unwrap_or_default()
+                        .split(separator)
+                        .map(Value::from)
+                        .collect(),
+                ))
             }
             _ => Err(TemplateError::UnknownFunction(name.to_owned())),
         }
@@ -155,7 +199,8 @@ impl Template {
                 if let Some(value) = self.parameters.get(name) {
                     return Ok(Some(value.clone()));
                 }
-                self.physical(name).ok_or_else(|| TemplateError::UnknownName(name.to_owned()))?
+                self.physical(name)
+                    .ok_or_else(|| TemplateError::UnknownName(name.to_owned()))?
             }
         };
         Ok(Some(text.into()))
@@ -178,7 +223,9 @@ impl Template {
             }
             let value = match (own.and_then(|own| own.get(name)), name.split_once('.')) {
                 (Some(value), _) => self.resolve(value)?,
-                (None, Some((resource, attribute))) => Some(self.attribute(resource, attribute)?.into()),
+                (None, Some((resource, attribute))) => {
+                    Some(self.attribute(resource, attribute)?.into())
+                }
                 (None, None) => self.reference(name)?,
             };
             result.push_str(&value.as_ref().and_then(scalar).unwrap_or_default());
@@ -188,18 +235,28 @@ impl Template {
     }
 
     fn attribute(&self, resource: &str, attribute: &str) -> Result<String, TemplateError> {
-        let id = self.physical(resource).ok_or_else(|| TemplateError::UnknownName(resource.to_owned()))?;
-        let kind = self.document["Resources"][resource]["Type"].as_str().unwrap_or_default();
+        let id = self
+            .physical(resource)
+            .ok_or_else(|| TemplateError::UnknownName(resource.to_owned()))?;
+        let kind = self.document["Resources"][resource]["Type"]
+            .as_str()
+            .unwrap_or_default();
         Ok(match (kind, attribute) {
             ("AWS::S3::Bucket", "Arn") => format!("arn:aws:s3:::{id}"),
-            ("AWS::Lambda::Function", "Arn") => format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{id}"),
+            ("AWS::Lambda::Function", "Arn") => {
+                format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{id}")
+            }
             ("AWS::IAM::Role", "Arn") => format!("arn:aws:iam::{ACCOUNT}:role/{id}"),
             ("AWS::KMS::Key", "Arn") => format!("arn:aws:kms:{REGION}:{ACCOUNT}:key/{id}"),
-            ("AWS::Logs::LogGroup", "Arn") => format!("arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{id}:*"),
+            ("AWS::Logs::LogGroup", "Arn") => {
+                format!("arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{id}:*")
+            }
             ("AWS::Events::Rule", "Arn") => format!("arn:aws:events:{REGION}:{ACCOUNT}:rule/{id}"),
             ("AWS::SQS::Queue", "Arn") => format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{}", last(id)),
             ("AWS::SQS::Queue", "QueueName") => last(id).to_owned(),
-            ("AWS::SNS::Topic", "TopicArn") | ("AWS::StepFunctions::StateMachine", "Arn") => id.to_owned(),
+            ("AWS::SNS::Topic", "TopicArn") | ("AWS::StepFunctions::StateMachine", "Arn") => {
+                id.to_owned()
+            }
             ("AWS::SNS::Topic", "TopicName") => last(id).to_owned(),
             ("AWS::StepFunctions::StateMachine", "Name") => last(id).to_owned(),
             _ => {
@@ -220,8 +277,16 @@ impl Template {
     }
 
     fn holds(&self, condition: &Value) -> Result<bool, TemplateError> {
-        let Some((name, argument)) = condition.as_object().and_then(only_member) else { return Ok(false) };
-        let all = || argument.as_array().into_iter().flatten().map(|condition| self.holds(condition));
+        let Some((name, argument)) = condition.as_object().and_then(only_member) else {
+            return Ok(false);
+        };
+        let all = || {
+            argument
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|condition| self.holds(condition))
+        };
         match name.as_str() {
             "Condition" => self.condition(argument.as_str().unwrap_or_default()),
             "Fn::Not" => Ok(!self.holds(&argument[0])?),
@@ -272,7 +337,10 @@ mod tests {
                 "Subscription": {"Type": "AWS::SNS::Subscription", "Condition": "HasEmail", "Properties": {"To": {"Ref": "Email"}}},
             },
         });
-        let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let parameters = parameters
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         let mut template = Template::new(document, &parameters, "lifeboat").unwrap();
         template.set_physical("Bucket", "lifeboat-vault");
         template
@@ -290,8 +358,14 @@ mod tests {
     #[test]
     fn a_value_that_is_no_value_leaves_nothing_behind() {
         let value = json!({"a": {"Fn::If": ["InNetwork", {"x": 1}, {"Ref": "AWS::NoValue"}]}, "b": [{"Ref": "AWS::NoValue"}, 1]});
-        assert_eq!(template(&[]).resolve(&value).unwrap().unwrap(), json!({"b": [1]}));
-        let resolved = template(&[("Subnets", "subnet-1,subnet-2")]).resolve(&value).unwrap().unwrap();
+        assert_eq!(
+            template(&[]).resolve(&value).unwrap().unwrap(),
+            json!({"b": [1]})
+        );
+        let resolved = template(&[("Subnets", "subnet-1,subnet-2")])
+            .resolve(&value)
+            .unwrap()
+            .unwrap();
         assert_eq!(resolved, json!({"a": {"x": 1}, "b": [1]}));
     }
 

@@ -11,11 +11,39 @@ pub fn root() -> PathBuf {
     package.ancestors().nth(2).unwrap_or(package).to_owned()
 }
 
+/// Debian's PostgreSQL client tools, by major.
+pub(crate) const DEBIAN_TOOLS: &str = "/usr/lib/postgresql";
+
+/// Where client tools may be, best first: those that `make pgtools` builds for Lambda, then Debian's.
+pub fn client_tools() -> [PathBuf; 2] {
+    [tools().join("pgtools"), PathBuf::from(DEBIAN_TOOLS)]
+}
+
 /// The private environment with the pinned Python packages.
 pub(crate) fn venv() -> PathBuf {
-    #[expect(clippy::disallowed_methods, reason = "the one place of this package that reads the environment")]
-    let tools = std::env::var(TOOLS_VARIABLE);
-    tools.map_or_else(|_| root().join(".tools"), PathBuf::from).join("venv")
+    tools().join("venv")
+}
+
+/// The AWS CLI of the private environment.
+pub fn aws_cli() -> PathBuf {
+    venv().join("bin/aws")
+}
+
+/// The database to back up, where a password does not show in the process list.
+pub fn database_url() -> Option<String> {
+    variable("DATABASE_URL").filter(|url| !url.is_empty())
+}
+
+fn tools() -> PathBuf {
+    variable(TOOLS_VARIABLE).map_or_else(|| root().join(".tools"), PathBuf::from)
+}
+
+fn variable(name: &str) -> Option<String> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place of this package that reads the environment"
+    )]
+    std::env::var(name).ok()
 }
 
 /// Binaries built beside this one: `target/local`, also seen from a test binary in `target/local/deps`.
@@ -23,7 +51,11 @@ pub(crate) fn artifacts() -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
     let folder = own.parent().unwrap_or(Path::new("."));
     let is_nested = folder.ends_with("deps") || folder.ends_with("examples");
-    if is_nested { folder.parent().unwrap_or(folder).to_owned() } else { folder.to_owned() }
+    if is_nested {
+        folder.parent().unwrap_or(folder).to_owned()
+    } else {
+        folder.to_owned()
+    }
 }
 
 /// The program of a function: `<artifacts>/dump`, or `<artifacts>/DumpFunction/bootstrap` as `sam build` leaves it.

@@ -34,8 +34,14 @@ pub enum DeployError {
     #[error("the stack ended as {status}: {reason}")]
     Stack { status: String, reason: String },
     /// The function has not been built.
-    #[error("no program of {function} in {folder}: build it first (`cargo build --profile local -p {binary}`)")]
-    NoProgram { function: String, binary: String, folder: PathBuf },
+    #[error(
+        "no program of {function} in {folder}: build it first (`cargo build --profile local -p {binary}`)"
+    )]
+    NoProgram {
+        function: String,
+        binary: String,
+        folder: PathBuf,
+    },
 }
 
 /// What is to be deployed.
@@ -65,22 +71,42 @@ pub(crate) struct Stack {
 pub(crate) async fn deploy(aws: &Aws, plan: &Plan<'_>) -> Result<Stack, DeployError> {
     let document = translate::translate(plan.template, plan.parameters, plan.overrides).await?;
     let mut template = Template::new(document.clone(), plan.parameters, STACK)?;
-    create_stack(aws, translate::for_control_plane(document), plan.parameters, &mut template).await?;
+    create_stack(
+        aws,
+        translate::for_control_plane(document),
+        plan.parameters,
+        &mut template,
+    )
+    .await?;
     let roles = roles::assume_all(aws, &template).await?;
     let machine_roles = create_machines(aws, &template, &roles).await?;
     let buckets = template.of_type("AWS::S3::Bucket")?;
     if plan.buckets_are_real {
         for bucket in &buckets {
-            complete_bucket(aws, template.physical(&bucket.logical_id).unwrap_or_default(), &bucket.properties).await?;
+            complete_bucket(
+                aws,
+                template.physical(&bucket.logical_id).unwrap_or_default(),
+                &bucket.properties,
+            )
+            .await?;
         }
     }
     let mut bucket_policies: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for policy in template.of_type("AWS::S3::BucketPolicy")? {
-        let bucket = policy.properties["Bucket"].as_str().unwrap_or_default().to_owned();
-        bucket_policies.entry(bucket).or_default().push(policy.properties["PolicyDocument"].clone());
+        let bucket = policy.properties["Bucket"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        bucket_policies
+            .entry(bucket)
+            .or_default()
+            .push(policy.properties["PolicyDocument"].clone());
     }
     let physical = |resources: Vec<crate::template::Resource>| {
-        resources.iter().filter_map(|resource| template.physical(&resource.logical_id).map(str::to_owned)).collect()
+        resources
+            .iter()
+            .filter_map(|resource| template.physical(&resource.logical_id).map(str::to_owned))
+            .collect()
     };
     let topics = physical(template.of_type("AWS::SNS::Topic")?);
     Ok(Stack {
@@ -107,14 +133,26 @@ async fn create_stack(
         ("Action".to_owned(), "CreateStack".to_owned()),
         ("StackName".to_owned(), STACK.to_owned()),
         ("TemplateBody".to_owned(), body),
-        ("Capabilities.member.1".to_owned(), "CAPABILITY_NAMED_IAM".to_owned()),
+        (
+            "Capabilities.member.1".to_owned(),
+            "CAPABILITY_NAMED_IAM".to_owned(),
+        ),
     ];
     for (index, (name, value)) in parameters.iter().enumerate() {
         let index = index + 1;
-        form.push((format!("Parameters.member.{index}.ParameterKey"), name.clone()));
-        form.push((format!("Parameters.member.{index}.ParameterValue"), value.clone()));
+        form.push((
+            format!("Parameters.member.{index}.ParameterKey"),
+            name.clone(),
+        ));
+        form.push((
+            format!("Parameters.member.{index}.ParameterValue"),
+            value.clone(),
+        ));
     }
-    let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let form: Vec<(&str, &str)> = form
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
     aws.query("cloudformation", VERSION, &form).await?;
 
     let stack = [("Action", "DescribeStacks"), ("StackName", STACK)];
@@ -127,13 +165,18 @@ async fn create_stack(
     let resources = [("Action", "DescribeStackResources"), ("StackName", STACK)];
     let described = aws.query("cloudformation", VERSION, &resources).await?;
     // What the control plane skipped has no id; its logical id stands in, should anything refer to it.
-    let skipped: Vec<String> = template.resources().map(|(logical_id, _)| logical_id.clone()).collect();
+    let skipped: Vec<String> = template
+        .resources()
+        .map(|(logical_id, _)| logical_id.clone())
+        .collect();
     for logical_id in skipped {
         template.set_physical(&logical_id, &logical_id);
     }
     for member in elements(&described, "member") {
-        if let (Some(logical), Some(physical)) = (element(member, "LogicalResourceId"), element(member, "PhysicalResourceId"))
-            && physical != "None"
+        if let (Some(logical), Some(physical)) = (
+            element(member, "LogicalResourceId"),
+            element(member, "PhysicalResourceId"),
+        ) && physical != "None"
         {
             template.set_physical(&logical, &physical);
         }
@@ -150,10 +193,21 @@ async fn create_machines(
     let mut machine_roles = BTreeMap::new();
     for machine in template.of_type("AWS::StepFunctions::StateMachine")? {
         let properties = &machine.properties;
-        let arn = template.physical(&machine.logical_id).unwrap_or_default().to_owned();
-        let mut definition = properties["DefinitionString"].as_str().unwrap_or_default().to_owned();
-        for (name, value) in properties["DefinitionSubstitutions"].as_object().into_iter().flatten() {
-            definition = definition.replace(&format!("${{{name}}}"), &scalar(value).unwrap_or_default());
+        let arn = template
+            .physical(&machine.logical_id)
+            .unwrap_or_default()
+            .to_owned();
+        let mut definition = properties["DefinitionString"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        for (name, value) in properties["DefinitionSubstitutions"]
+            .as_object()
+            .into_iter()
+            .flatten()
+        {
+            definition =
+                definition.replace(&format!("${{{name}}}"), &scalar(value).unwrap_or_default());
         }
         let role_arn = properties["RoleArn"].as_str().unwrap_or_default();
         let request = json!({
@@ -162,7 +216,8 @@ async fn create_machines(
             "roleArn": role_arn,
             "type": properties["StateMachineType"].as_str().unwrap_or("STANDARD"),
         });
-        aws.json("states", "AWSStepFunctions.CreateStateMachine", &request).await?;
+        aws.json("states", "AWSStepFunctions.CreateStateMachine", &request)
+            .await?;
         if let Some((role, _)) = roles.iter().find(|(_, role)| role.arn == role_arn) {
             machine_roles.insert(arn, role.clone());
         }
@@ -175,11 +230,22 @@ async fn complete_bucket(aws: &Aws, bucket: &str, properties: &Value) -> Result<
     let put = async |what: &str, xml: String| {
         let path = format!("/{bucket}?{what}");
         let headers = vec![("content-type", "application/xml")];
-        let call = Call { service: "s3", action: what, method: Method::PUT, path_and_query: &path, headers, body: Bytes::from(xml) };
+        let call = Call {
+            service: "s3",
+            action: what,
+            method: Method::PUT,
+            path_and_query: &path,
+            headers,
+            body: Bytes::from(xml),
+        };
         aws.checked(call).await.map(drop)
     };
     if let Some(status) = properties["VersioningConfiguration"]["Status"].as_str() {
-        put("versioning", format!("<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>")).await?;
+        put(
+            "versioning",
+            format!("<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>"),
+        )
+        .await?;
     }
     let rule = &properties["ObjectLockConfiguration"]["Rule"]["DefaultRetention"];
     if let (Some(mode), Some(days)) = (rule["Mode"].as_str(), scalar(&rule["Days"])) {
@@ -203,36 +269,62 @@ fn functions(
     let mut functions = Vec::new();
     for function in template.of_type("AWS::Lambda::Function")? {
         let properties = &function.properties;
-        let binary = properties["Code"]["S3Key"].as_str().unwrap_or_default().to_owned();
+        let binary = properties["Code"]["S3Key"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         let logical_id = function.logical_id;
-        let name = template.physical(&logical_id).unwrap_or_default().to_owned();
-        let program = workspace::program(artifacts, &binary, &logical_id).ok_or_else(|| DeployError::NoProgram {
-            function: logical_id.clone(),
-            binary: binary.clone(),
-            folder: artifacts.to_owned(),
+        let name = template
+            .physical(&logical_id)
+            .unwrap_or_default()
+            .to_owned();
+        let program = workspace::program(artifacts, &binary, &logical_id).ok_or_else(|| {
+            DeployError::NoProgram {
+                function: logical_id.clone(),
+                binary: binary.clone(),
+                folder: artifacts.to_owned(),
+            }
         })?;
-        let variables = properties["Environment"]["Variables"].as_object().into_iter().flatten();
+        let variables = properties["Environment"]["Variables"]
+            .as_object()
+            .into_iter()
+            .flatten();
         let number = |property: &str, default: u64| {
-            scalar(&properties[property]).and_then(|number| number.parse().ok()).unwrap_or(default)
+            scalar(&properties[property])
+                .and_then(|number| number.parse().ok())
+                .unwrap_or(default)
         };
         let role_arn = properties["Role"].as_str().unwrap_or_default();
         functions.push(FunctionSpec {
-            arn: format!("arn:aws:lambda:{}:{}:function:{name}", crate::aws::REGION, crate::aws::ACCOUNT),
+            arn: format!(
+                "arn:aws:lambda:{}:{}:function:{name}",
+                crate::aws::REGION,
+                crate::aws::ACCOUNT
+            ),
             binary,
             program,
             // Lambda's own defaults where the template says nothing.
             timeout: Duration::from_secs(number("Timeout", 3)),
             memory_mib: number("MemorySize", 128),
-            environment: variables.filter_map(|(name, value)| Some((name.clone(), scalar(value)?))).collect(),
+            environment: variables
+                .filter_map(|(name, value)| Some((name.clone(), scalar(value)?)))
+                .collect(),
             log_group: properties["LoggingConfig"]["LogGroup"]
                 .as_str()
                 .map_or_else(|| format!("/aws/lambda/{name}"), str::to_owned),
             reserved_concurrency: scalar(&properties["ReservedConcurrentExecutions"])
                 .and_then(|limit| limit.parse().ok()),
-            credentials: roles.values().find(|role| role.arn == role_arn).map_or_else(
-                || Credentials { access_key: String::new(), secret_key: String::new(), session_token: None },
-                |role| role.credentials.clone(),
-            ),
+            credentials: roles
+                .values()
+                .find(|role| role.arn == role_arn)
+                .map_or_else(
+                    || Credentials {
+                        access_key: String::new(),
+                        secret_key: String::new(),
+                        session_token: None,
+                    },
+                    |role| role.credentials.clone(),
+                ),
             logical_id,
             name,
         });
@@ -245,9 +337,15 @@ fn rules(template: &Template) -> Result<Vec<Rule>, DeployError> {
     let enabled = rules.filter(|rule| rule.properties["State"] != "DISABLED");
     Ok(enabled
         .map(|rule| Rule {
-            name: template.physical(&rule.logical_id).unwrap_or_default().to_owned(),
+            name: template
+                .physical(&rule.logical_id)
+                .unwrap_or_default()
+                .to_owned(),
             pattern: rule.properties["EventPattern"].clone(),
-            targets: rule.properties["Targets"].as_array().cloned().unwrap_or_default(),
+            targets: rule.properties["Targets"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default(),
         })
         .collect())
 }

@@ -13,7 +13,11 @@ use crate::workspace;
 #[derive(Debug, thiserror::Error)]
 pub enum TranslateError {
     #[error("cannot run the template translator in {folder}; run `make tools`")]
-    Start { folder: String, #[source] source: std::io::Error },
+    Start {
+        folder: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("the template was refused:\n{0}")]
     Refused(String),
     #[error("the template has no resource {0} to override")]
@@ -37,7 +41,10 @@ pub(super) async fn translate(
     overrides: &[Override],
 ) -> Result<Value, TranslateError> {
     let venv = workspace::venv();
-    let failed = |source| TranslateError::Start { folder: venv.display().to_string(), source };
+    let failed = |source| TranslateError::Start {
+        folder: venv.display().to_string(),
+        source,
+    };
     let mut child = tokio::process::Command::new(venv.join("bin/python"))
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("translate.py"))
         .arg(template)
@@ -49,7 +56,10 @@ pub(super) async fn translate(
         .spawn()
         .map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(json!(parameters).to_string().as_bytes()).await.map_err(failed)?;
+        stdin
+            .write_all(json!(parameters).to_string().as_bytes())
+            .await
+            .map_err(failed)?;
     }
     let output = child.wait_with_output().await.map_err(failed)?;
     let refused = || TranslateError::Refused(String::from_utf8_lossy(&output.stderr).into_owned());
@@ -86,7 +96,11 @@ fn name_everything(document: &mut Value) {
         }
         if resource["Properties"][property].is_null() {
             let name = format!("{STACK}-{logical_id}");
-            let name = if property == "BucketName" { name.to_lowercase() } else { name };
+            let name = if property == "BucketName" {
+                name.to_lowercase()
+            } else {
+                name
+            };
             resource["Properties"][property] = name.into();
         }
     }
@@ -96,8 +110,12 @@ fn name_everything(document: &mut Value) {
 pub(super) fn for_control_plane(mut document: Value) -> Value {
     for (_, resource) in document["Resources"].as_object_mut().into_iter().flatten() {
         match resource["Type"].as_str() {
-            Some("AWS::Lambda::Function") => resource["Properties"]["Code"] = json!({"ZipFile": "the real program runs"}),
-            Some("AWS::Lambda::LayerVersion") => resource["Properties"]["Content"] = json!({"ZipFile": EMPTY_ZIP}),
+            Some("AWS::Lambda::Function") => {
+                resource["Properties"]["Code"] = json!({"ZipFile": "the real program runs"})
+            }
+            Some("AWS::Lambda::LayerVersion") => {
+                resource["Properties"]["Content"] = json!({"ZipFile": EMPTY_ZIP})
+            }
             _ => {}
         }
     }
@@ -116,8 +134,17 @@ mod tests {
             "ProbeFunction": {"Type": "AWS::Lambda::Function", "Properties": {}},
         }});
         name_everything(&mut document);
-        assert_eq!(document["Resources"]["Named"]["Properties"]["BucketName"], "mine");
-        assert_eq!(document["Resources"]["Unnamed"]["Properties"]["BucketName"], "lifeboat-unnamed");
-        assert_eq!(document["Resources"]["ProbeFunction"]["Properties"]["FunctionName"], "lifeboat-ProbeFunction");
+        assert_eq!(
+            document["Resources"]["Named"]["Properties"]["BucketName"],
+            "mine"
+        );
+        assert_eq!(
+            document["Resources"]["Unnamed"]["Properties"]["BucketName"],
+            "lifeboat-unnamed"
+        );
+        assert_eq!(
+            document["Resources"]["ProbeFunction"]["Properties"]["FunctionName"],
+            "lifeboat-ProbeFunction"
+        );
     }
 }

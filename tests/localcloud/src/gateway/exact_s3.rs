@@ -21,32 +21,56 @@ pub(super) struct ExactS3 {
 
 impl ExactS3 {
     pub(super) fn new(root: &Path) -> std::io::Result<Self> {
-        let folder = FileSystem::new(root).map_err(|error| std::io::Error::other(format!("{error:?}")))?;
-        Ok(Self { folder, root: root.to_owned(), writers: Mutex::default() })
+        let folder =
+            FileSystem::new(root).map_err(|error| std::io::Error::other(format!("{error:?}")))?;
+        Ok(Self {
+            folder,
+            root: root.to_owned(),
+            writers: Mutex::default(),
+        })
     }
 
     fn writer(&self, bucket: &str, key: &str) -> Arc<tokio::sync::Mutex<()>> {
         let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody holds or awaits a lock that only the map refers to.
         writers.retain(|_, lock| Arc::strong_count(lock) > 1);
-        writers.entry(format!("{bucket}/{key}")).or_default().clone()
+        writers
+            .entry(format!("{bucket}/{key}"))
+            .or_default()
+            .clone()
     }
 
     /// AWS says NoSuchUpload where `s3s-fs` would say AccessDenied.
     async fn upload_exists(&self, upload_id: &str) -> S3Result<()> {
-        let known = upload_id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
-            && tokio::fs::try_exists(self.root.join(format!(".upload-{upload_id}.json"))).await.unwrap_or(false);
-        if known { Ok(()) } else { Err(s3_error!(NoSuchUpload)) }
+        let known = upload_id
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+            && tokio::fs::try_exists(self.root.join(format!(".upload-{upload_id}.json")))
+                .await
+                .unwrap_or(false);
+        if known {
+            Ok(())
+        } else {
+            Err(s3_error!(NoSuchUpload))
+        }
     }
 
     async fn bucket_exists(&self, bucket: &str) -> S3Result<()> {
-        let known = tokio::fs::try_exists(self.root.join(bucket)).await.unwrap_or(false);
-        if known { Ok(()) } else { Err(s3_error!(NoSuchBucket)) }
+        let known = tokio::fs::try_exists(self.root.join(bucket))
+            .await
+            .unwrap_or(false);
+        if known {
+            Ok(())
+        } else {
+            Err(s3_error!(NoSuchBucket))
+        }
     }
 
     /// Removes the record of an upload that was begun under a short name.
     async fn forget(&self, upload_id: &str) {
-        let Ok(mut entries) = tokio::fs::read_dir(&self.root).await else { return };
+        let Ok(mut entries) = tokio::fs::read_dir(&self.root).await else {
+            return;
+        };
         let suffix = format!(".upload-{upload_id}.metadata.json");
         while let Ok(Some(entry)) = entries.next_entry().await {
             if entry.file_name().to_string_lossy().ends_with(&suffix) {
@@ -58,12 +82,19 @@ impl ExactS3 {
 
 /// A name for the upload's record in place of a key that is too long for one.
 fn short(key: &str) -> String {
-    if key.len() <= KEY_BYTES_MAX { key.to_owned() } else { "long".to_owned() }
+    if key.len() <= KEY_BYTES_MAX {
+        key.to_owned()
+    } else {
+        "long".to_owned()
+    }
 }
 
 #[async_trait::async_trait]
 impl S3 for ExactS3 {
-    async fn put_object(&self, request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
+    async fn put_object(
+        &self,
+        request: S3Request<PutObjectInput>,
+    ) -> S3Result<S3Response<PutObjectOutput>> {
         self.bucket_exists(&request.input.bucket).await?;
         let writer = self.writer(&request.input.bucket, &request.input.key);
         let _alone = writer.lock().await;
@@ -74,7 +105,10 @@ impl S3 for ExactS3 {
         &self,
         request: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
-        let (upload_id, long) = (request.input.upload_id.clone(), request.input.key.len() > KEY_BYTES_MAX);
+        let (upload_id, long) = (
+            request.input.upload_id.clone(),
+            request.input.key.len() > KEY_BYTES_MAX,
+        );
         let writer = self.writer(&request.input.bucket, &request.input.key);
         let _alone = writer.lock().await;
         self.upload_exists(&upload_id).await?;
@@ -97,7 +131,10 @@ impl S3 for ExactS3 {
         Ok(response)
     }
 
-    async fn upload_part(&self, request: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
+    async fn upload_part(
+        &self,
+        request: S3Request<UploadPartInput>,
+    ) -> S3Result<S3Response<UploadPartOutput>> {
         self.upload_exists(&request.input.upload_id).await?;
         self.folder.upload_part(request).await
     }
@@ -111,16 +148,25 @@ impl S3 for ExactS3 {
         self.folder.abort_multipart_upload(request).await
     }
 
-    async fn list_parts(&self, request: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
+    async fn list_parts(
+        &self,
+        request: S3Request<ListPartsInput>,
+    ) -> S3Result<S3Response<ListPartsOutput>> {
         self.upload_exists(&request.input.upload_id).await?;
         self.folder.list_parts(request).await
     }
 
-    async fn create_bucket(&self, request: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {
+    async fn create_bucket(
+        &self,
+        request: S3Request<CreateBucketInput>,
+    ) -> S3Result<S3Response<CreateBucketOutput>> {
         self.folder.create_bucket(request).await
     }
 
-    async fn head_bucket(&self, request: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {
+    async fn head_bucket(
+        &self,
+        request: S3Request<HeadBucketInput>,
+    ) -> S3Result<S3Response<HeadBucketOutput>> {
         self.folder.head_bucket(request).await
     }
 
@@ -131,23 +177,38 @@ impl S3 for ExactS3 {
         self.folder.get_bucket_location(request).await
     }
 
-    async fn list_buckets(&self, request: S3Request<ListBucketsInput>) -> S3Result<S3Response<ListBucketsOutput>> {
+    async fn list_buckets(
+        &self,
+        request: S3Request<ListBucketsInput>,
+    ) -> S3Result<S3Response<ListBucketsOutput>> {
         self.folder.list_buckets(request).await
     }
 
-    async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
+    async fn get_object(
+        &self,
+        request: S3Request<GetObjectInput>,
+    ) -> S3Result<S3Response<GetObjectOutput>> {
         self.folder.get_object(request).await
     }
 
-    async fn head_object(&self, request: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
+    async fn head_object(
+        &self,
+        request: S3Request<HeadObjectInput>,
+    ) -> S3Result<S3Response<HeadObjectOutput>> {
         self.folder.head_object(request).await
     }
 
-    async fn copy_object(&self, request: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
+    async fn copy_object(
+        &self,
+        request: S3Request<CopyObjectInput>,
+    ) -> S3Result<S3Response<CopyObjectOutput>> {
         self.folder.copy_object(request).await
     }
 
-    async fn delete_object(&self, request: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
+    async fn delete_object(
+        &self,
+        request: S3Request<DeleteObjectInput>,
+    ) -> S3Result<S3Response<DeleteObjectOutput>> {
         self.folder.delete_object(request).await
     }
 
@@ -158,7 +219,10 @@ impl S3 for ExactS3 {
         self.folder.delete_objects(request).await
     }
 
-    async fn list_objects(&self, request: S3Request<ListObjectsInput>) -> S3Result<S3Response<ListObjectsOutput>> {
+    async fn list_objects(
+        &self,
+        request: S3Request<ListObjectsInput>,
+    ) -> S3Result<S3Response<ListObjectsOutput>> {
         self.folder.list_objects(request).await
     }
 

@@ -33,7 +33,10 @@ impl Default for Fault {
             target: String::new(),
             from: 1,
             times: 1,
-            action: FaultAction::Status { status: 500, code: "InternalError".into() },
+            action: FaultAction::Status {
+                status: 500,
+                code: "InternalError".into(),
+            },
         }
     }
 }
@@ -60,22 +63,44 @@ pub struct Faults {
 
 impl Faults {
     pub fn add(&self, fault: Fault) {
-        self.rules.lock().unwrap_or_else(PoisonError::into_inner).push((fault, 0));
+        self.rules
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((fault, 0));
     }
 
     pub fn clear(&self) {
-        self.rules.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.rules
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     /// How often each fault's pattern has matched, in the order they were added.
     pub fn matches(&self) -> Vec<u32> {
-        self.rules.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(_, seen)| *seen).collect()
+        self.rules
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(|(_, seen)| *seen)
+            .collect()
     }
 
     /// Counts the request against every rule and returns the first action that is due.
-    pub(crate) fn meet(&self, method: &Method, path: &str, query: &str, target: &str) -> Option<FaultAction> {
+    pub(crate) fn meet(
+        &self,
+        method: &Method,
+        path: &str,
+        query: &str,
+        target: &str,
+    ) -> Option<FaultAction> {
         let mut due = None;
-        for (fault, seen) in self.rules.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+        for (fault, seen) in self
+            .rules
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter_mut()
+        {
             let matches = fault.method.as_ref().is_none_or(|wanted| wanted == method)
                 && path.contains(&fault.path)
                 && query.contains(&fault.query)
@@ -100,21 +125,38 @@ mod tests {
     #[test]
     fn only_the_chosen_matches_are_hit() {
         let faults = Faults::default();
-        faults.add(Fault { path: "/vault/backups/".into(), query: "partNumber=".into(), from: 2, times: 2, ..Fault::default() });
+        faults.add(Fault {
+            path: "/vault/backups/".into(),
+            query: "partNumber=".into(),
+            from: 2,
+            times: 2,
+            ..Fault::default()
+        });
         let mut hits = Vec::new();
         for part in 1..=4 {
             let query = format!("partNumber={part}&uploadId=x");
-            hits.push(faults.meet(&Method::PUT, "/vault/backups/app/a", &query, "").is_some());
+            hits.push(
+                faults
+                    .meet(&Method::PUT, "/vault/backups/app/a", &query, "")
+                    .is_some(),
+            );
         }
         assert_eq!(hits, [false, true, true, false]);
-        assert!(faults.meet(&Method::PUT, "/work/backups/", "partNumber=1", "").is_none());
+        assert!(
+            faults
+                .meet(&Method::PUT, "/work/backups/", "partNumber=1", "")
+                .is_none()
+        );
         assert_eq!(faults.matches(), [4]);
     }
 
     #[test]
     fn a_fault_for_one_method_leaves_the_others_alone() {
         let faults = Faults::default();
-        faults.add(Fault { method: Some(Method::DELETE), ..Fault::default() });
+        faults.add(Fault {
+            method: Some(Method::DELETE),
+            ..Fault::default()
+        });
         assert!(faults.meet(&Method::PUT, "/", "", "").is_none());
         assert!(faults.meet(&Method::DELETE, "/", "", "").is_some());
     }

@@ -93,7 +93,10 @@ pub(crate) fn folder_s3<'a>(
 ) -> std::io::Result<S3> {
     let mut auth = SimpleAuth::from_single(ENGINE_ACCESS_KEY, ENGINE_SECRET_KEY);
     for credentials in keys {
-        auth.register(credentials.access_key.clone(), credentials.secret_key.clone().into());
+        auth.register(
+            credentials.access_key.clone(),
+            credentials.secret_key.clone().into(),
+        );
     }
     let mut builder = S3ServiceBuilder::new(exact_s3::ExactS3::new(root)?);
     builder.set_auth(auth);
@@ -109,7 +112,10 @@ pub(crate) async fn serve(listener: TcpListener, backends: Arc<OnceLock<Backends
             async move {
                 match backends.get() {
                     Some(backends) => backends.handle(request).await,
-                    None => Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "the cloud is still starting")),
+                    None => Ok(plain(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "the cloud is still starting",
+                    )),
                 }
             }
         });
@@ -132,16 +138,25 @@ impl Backends {
             query: request.uri().query().unwrap_or_default().to_owned(),
             headers: request.headers().clone(),
         };
-        match self.faults.meet(&parts.method, &parts.path, &parts.query, parts.header("x-amz-target")) {
+        match self.faults.meet(
+            &parts.method,
+            &parts.path,
+            &parts.query,
+            parts.header("x-amz-target"),
+        ) {
             None => self.route(parts, request).await,
             Some(FaultAction::Status { status, code }) => Ok(s3_error(status, &code, &parts.path)),
-            Some(FaultAction::Reset) => Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset)),
+            Some(FaultAction::Reset) => {
+                Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))
+            }
             Some(FaultAction::Delay(pause)) => {
                 tokio::time::sleep(pause).await;
                 self.route(parts, request).await
             }
             Some(FaultAction::LoseAnswer) => lost(self.route(parts, request).await?).await,
-            Some(FaultAction::CutAnswer(after)) => cut(self.route(parts, request).await?, after).await,
+            Some(FaultAction::CutAnswer(after)) => {
+                cut(self.route(parts, request).await?, after).await
+            }
         }
     }
 
@@ -157,10 +172,19 @@ impl Backends {
             if let Some(denied) = self.refused(&service, &parts, b"", access_key.as_deref()) {
                 return Ok(denied);
             }
-            return folder.call(request.map(Body::from)).await.map_err(|error| std::io::Error::other(format!("{error:?}")));
+            return folder
+                .call(request.map(Body::from))
+                .await
+                .map_err(|error| std::io::Error::other(format!("{error:?}")));
         }
-        let Ok(body) = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await else {
-            return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE, "the request is too large"));
+        let Ok(body) = Limited::new(request.into_body(), BODY_BYTES_MAX)
+            .collect()
+            .await
+        else {
+            return Ok(plain(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the request is too large",
+            ));
         };
         let body = body.to_bytes();
         if let Some(denied) = self.refused(&service, &parts, &body, access_key.as_deref()) {
@@ -168,15 +192,25 @@ impl Backends {
         }
         match lambda_host::function_of(&parts.path) {
             Some(function) if service == "lambda" => {
-                let response = lambda_host::serve(self.host.clone(), &function, &parts.headers, body).await;
+                let response =
+                    lambda_host::serve(self.host.clone(), &function, &parts.headers, body).await;
                 Ok(response.map(Body::from))
             }
-            _ => self.moto(&service, &parts, body, access_key.as_deref()).await,
+            _ => {
+                self.moto(&service, &parts, body, access_key.as_deref())
+                    .await
+            }
         }
     }
 
     /// The answer to a request that the caller's role may not make.
-    fn refused(&self, service: &str, parts: &Parts, body: &[u8], access_key: Option<&str>) -> Option<Response<Body>> {
+    fn refused(
+        &self,
+        service: &str,
+        parts: &Parts,
+        body: &[u8],
+        access_key: Option<&str>,
+    ) -> Option<Response<Body>> {
         if !self.access.enforced || service == "moto" {
             return None;
         }
@@ -197,9 +231,16 @@ impl Backends {
 
     fn may(&self, role: &Role, request: &iam::Request) -> bool {
         let mut request = request.clone();
-        request.context.insert("aws:principalarn".into(), role.arn.clone());
-        let bucket = request.resource.strip_prefix("arn:aws:s3:::").and_then(|rest| rest.split('/').next());
-        let bucket_policies = bucket.and_then(|bucket| self.access.bucket_policies.get(bucket)).map_or(&[][..], Vec::as_slice);
+        request
+            .context
+            .insert("aws:principalarn".into(), role.arn.clone());
+        let bucket = request
+            .resource
+            .strip_prefix("arn:aws:s3:::")
+            .and_then(|rest| rest.split('/').next());
+        let bucket_policies = bucket
+            .and_then(|bucket| self.access.bucket_policies.get(bucket))
+            .map_or(&[][..], Vec::as_slice);
         iam::decide(&role.policies, bucket_policies, &request) == Decision::Allowed
     }
 
@@ -216,21 +257,33 @@ impl Backends {
     }
 
     /// Passes a request on to the control plane.
-    async fn moto(&self, service: &str, parts: &Parts, body: Bytes, access_key: Option<&str>) -> Handled {
-        let query = if parts.query.is_empty() { String::new() } else { format!("?{}", parts.query) };
+    async fn moto(
+        &self,
+        service: &str,
+        parts: &Parts,
+        body: Bytes,
+        access_key: Option<&str>,
+    ) -> Handled {
+        let query = if parts.query.is_empty() {
+            String::new()
+        } else {
+            format!("?{}", parts.query)
+        };
         let mut request = Request::new(body);
         *request.method_mut() = parts.method.clone();
         *request.headers_mut() = parts.headers.clone();
-        *request.uri_mut() = format!("{}{}{query}", self.moto, parts.path).parse().map_err(std::io::Error::other)?;
+        *request.uri_mut() = format!("{}{}{query}", self.moto, parts.path)
+            .parse()
+            .map_err(std::io::Error::other)?;
         request.headers_mut().remove("transfer-encoding");
 
         // With enforcement the control plane checks S3 requests as they are signed. Elsewhere its check knows no
         // resources, so that ours, above, decides, and the request is made by somebody who may do anything.
         if self.access.enforced && service != "moto" {
             let signer = match access_key {
-                Some(ENGINE_ACCESS_KEY) if service == "s3" => {
-                    self.engine_role(&asked::asked(service, parts, b"")).map(|role| &role.credentials)
-                }
+                Some(ENGINE_ACCESS_KEY) if service == "s3" => self
+                    .engine_role(&asked::asked(service, parts, b""))
+                    .map(|role| &role.credentials),
                 _ if service == "s3" => None,
                 _ => Some(&self.admin),
             };
@@ -239,11 +292,18 @@ impl Backends {
                 sign_request(&mut request, service, signer).map_err(std::io::Error::other)?;
             }
         }
-        let started = service == "states" && parts.header("x-amz-target").ends_with(".StartExecution");
-        let request = reqwest::Request::try_from(request.map(reqwest::Body::from)).map_err(std::io::Error::other)?;
+        let started =
+            service == "states" && parts.header("x-amz-target").ends_with(".StartExecution");
+        let request = reqwest::Request::try_from(request.map(reqwest::Body::from))
+            .map_err(std::io::Error::other)?;
         let response = match self.http.execute(request).await {
             Ok(response) => response,
-            Err(error) => return Ok(plain(StatusCode::BAD_GATEWAY, &format!("the control plane does not answer: {error}"))),
+            Err(error) => {
+                return Ok(plain(
+                    StatusCode::BAD_GATEWAY,
+                    &format!("the control plane does not answer: {error}"),
+                ));
+            }
         };
         let (status, headers) = (response.status(), response.headers().clone());
         let body = response.bytes().await.map_err(std::io::Error::other)?;

@@ -69,7 +69,8 @@ impl Instance {
         })?;
         let (work, receiver) = mpsc::channel(1);
         let api = RuntimeApi::new(spec.arn.clone(), receiver);
-        let server = tokio::spawn(api.clone().serve(TcpListener::from_std(listener)?)).abort_handle();
+        let server =
+            tokio::spawn(api.clone().serve(TcpListener::from_std(listener)?)).abort_handle();
 
         let group = child.id();
         let (stdout, stderr) = child.take_output();
@@ -79,19 +80,33 @@ impl Instance {
         ];
         let (announce, ended) = watch::channel(None);
         let live = host.live.clone();
-        live.lock().unwrap_or_else(PoisonError::into_inner).insert(group);
+        live.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(group);
         tokio::spawn(async move {
-            let status = child.wait().await.unwrap_or_else(|_| ExitStatus::from_raw(0));
+            let status = child
+                .wait()
+                .await
+                .unwrap_or_else(|_| ExitStatus::from_raw(0));
             // What the process started, it takes along.
             child.kill_group();
-            live.lock().unwrap_or_else(PoisonError::into_inner).remove(&group);
+            live.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&group);
             for output in outputs.into_iter().flatten() {
                 // A grandchild may hold the pipe: the last lines must not cost the answer.
                 let _cut_off = tokio::time::timeout(Duration::from_secs(2), output).await;
             }
             let _instance_dropped = announce.send(Some(status));
         });
-        Ok(Self { group, work, api, server, ended, log })
+        Ok(Self {
+            group,
+            work,
+            api,
+            server,
+            ended,
+            log,
+        })
     }
 
     pub(super) fn is_alive(&self) -> bool {
@@ -99,12 +114,22 @@ impl Instance {
     }
 
     /// Hands the event over and waits for its end, within the function's time and memory.
-    pub(super) async fn run(&mut self, spec: &FunctionSpec, request_id: &str, payload: Bytes) -> Ended {
+    pub(super) async fn run(
+        &mut self,
+        spec: &FunctionSpec,
+        request_id: &str,
+        payload: Bytes,
+    ) -> Ended {
         let begun = Instant::now();
-        self.log.write(&format!("START RequestId: {request_id} Version: $LATEST"));
+        self.log
+            .write(&format!("START RequestId: {request_id} Version: $LATEST"));
         memory::reset_peak(self.group);
         let peak = Arc::new(Mutex::new(memory::Sample::default()));
-        let watcher = tokio::spawn(watch_memory(self.group, spec.memory_mib * 1024 * 1024, peak.clone()));
+        let watcher = tokio::spawn(watch_memory(
+            self.group,
+            spec.memory_mib * 1024 * 1024,
+            peak.clone(),
+        ));
         let outcome = self.answer_of(spec, request_id, payload).await;
         watcher.abort();
 
@@ -114,7 +139,10 @@ impl Instance {
             peak.tree_bytes = peak.tree_bytes.max(last.tree_bytes).max(peak.peak_bytes);
         }
         if matches!(outcome, Outcome::TimedOut) {
-            self.log.write(&format!("{request_id} Task timed out after {:.2} seconds", spec.timeout.as_secs_f64()));
+            self.log.write(&format!(
+                "{request_id} Task timed out after {:.2} seconds",
+                spec.timeout.as_secs_f64()
+            ));
             self.stop().await;
         }
         self.log.write(&format!("END RequestId: {request_id}"));
@@ -133,11 +161,22 @@ impl Instance {
         Ended { outcome, peak }
     }
 
-    async fn answer_of(&mut self, spec: &FunctionSpec, request_id: &str, payload: Bytes) -> Outcome {
+    async fn answer_of(
+        &mut self,
+        spec: &FunctionSpec,
+        request_id: &str,
+        payload: Bytes,
+    ) -> Outcome {
         let (fetched, was_fetched) = oneshot::channel();
         let (answer, answered) = oneshot::channel();
         let timeout = spec.timeout;
-        let work = Work { request_id: request_id.to_owned(), payload, timeout, fetched, answer };
+        let work = Work {
+            request_id: request_id.to_owned(),
+            payload,
+            timeout,
+            fetched,
+            answer,
+        };
         if self.work.send(work).await.is_err() {
             return Outcome::Exited("Runtime exited without providing a reason".into());
         }
@@ -194,11 +233,16 @@ async fn watch_memory(group: i32, limit_bytes: u64, peak: Arc<Mutex<memory::Samp
 }
 
 fn how_it_ended(status: Option<ExitStatus>) -> String {
-    match status.and_then(|status| Some((status.code(), status.signal())).filter(|_| !status.success())) {
+    match status
+        .and_then(|status| Some((status.code(), status.signal())).filter(|_| !status.success()))
+    {
         Some((Some(code), _)) => format!("Runtime exited with error: exit status {code}"),
         Some((None, Some(9))) => "Runtime exited with error: signal: killed".into(),
         Some((None, Some(15))) => "Runtime exited with error: signal: terminated".into(),
-        Some((None, signal)) => format!("Runtime exited with error: signal: {}", signal.unwrap_or_default()),
+        Some((None, signal)) => format!(
+            "Runtime exited with error: signal: {}",
+            signal.unwrap_or_default()
+        ),
         None => "Runtime exited without providing a reason".into(),
     }
 }
@@ -223,7 +267,13 @@ fn environment(
         ("AWS_DEFAULT_REGION", &surroundings.region),
         ("AWS_ACCESS_KEY_ID", &spec.credentials.access_key),
         ("AWS_SECRET_ACCESS_KEY", &spec.credentials.secret_key),
-        ("AWS_SESSION_TOKEN", spec.credentials.session_token.as_deref().unwrap_or_default()),
+        (
+            "AWS_SESSION_TOKEN",
+            spec.credentials
+                .session_token
+                .as_deref()
+                .unwrap_or_default(),
+        ),
         ("AWS_ENDPOINT_URL", &surroundings.endpoint),
         ("_HANDLER", "bootstrap"),
         ("LANG", "en_US.UTF-8"),
@@ -231,7 +281,10 @@ fn environment(
         ("PATH", "/usr/local/bin:/usr/bin:/bin:/opt/bin"),
     ];
     environment.extend(given.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    environment.insert("LAYER_ROOT".into(), surroundings.layer_root.display().to_string());
+    environment.insert(
+        "LAYER_ROOT".into(),
+        surroundings.layer_root.display().to_string(),
+    );
     environment.extend(surroundings.extra_environment.clone());
     environment
 }

@@ -9,7 +9,9 @@ use super::{Host, InvokeError, Invoked, request_id};
 
 /// The function named in `/2015-03-31/functions/{name}/invocations`; an ARN arrives percent-encoded.
 pub(crate) fn function_of(path: &str) -> Option<String> {
-    let name = path.strip_prefix("/2015-03-31/functions/")?.strip_suffix("/invocations")?;
+    let name = path
+        .strip_prefix("/2015-03-31/functions/")?
+        .strip_suffix("/invocations")?;
     Some(percent_decode(name)).filter(|name| !name.is_empty() && !name.contains('/'))
 }
 
@@ -20,7 +22,10 @@ pub(crate) async fn serve(
     headers: &HeaderMap,
     payload: Bytes,
 ) -> Response<Bytes> {
-    let kind = headers.get("x-amz-invocation-type").and_then(|value| value.to_str().ok()).unwrap_or("RequestResponse");
+    let kind = headers
+        .get("x-amz-invocation-type")
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("RequestResponse");
     if kind == "RequestResponse" {
         return match host.invoke(function, payload).await {
             Ok(invoked) => answer(invoked),
@@ -35,12 +40,20 @@ pub(crate) async fn serve(
         let function = function.to_owned();
         tokio::spawn(async move { host.invoke(&function, payload).await.map(drop) });
     }
-    let accepted = if dry_run { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED };
+    let accepted = if dry_run {
+        StatusCode::NO_CONTENT
+    } else {
+        StatusCode::ACCEPTED
+    };
     build(accepted, &request_id(), &[], Bytes::new())
 }
 
 fn answer(invoked: Invoked) -> Response<Bytes> {
-    let error: &[(&str, &str)] = if invoked.failed { &[("x-amz-function-error", "Unhandled")] } else { &[] };
+    let error: &[(&str, &str)] = if invoked.failed {
+        &[("x-amz-function-error", "Unhandled")]
+    } else {
+        &[]
+    };
     build(StatusCode::OK, &invoked.request_id, error, invoked.payload)
 }
 
@@ -49,14 +62,27 @@ fn refusal(error: &InvokeError) -> Response<Bytes> {
         InvokeError::NotFound(_) => (StatusCode::NOT_FOUND, "ResourceNotFoundException"),
         InvokeError::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException"),
         InvokeError::RequestTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException"),
-        InvokeError::InvalidRequestContent(_) => (StatusCode::BAD_REQUEST, "InvalidRequestContentException"),
+        InvokeError::InvalidRequestContent(_) => {
+            (StatusCode::BAD_REQUEST, "InvalidRequestContentException")
+        }
         InvokeError::Start(_) => (StatusCode::INTERNAL_SERVER_ERROR, "ServiceException"),
     };
-    let body = json!({"Type": "User", "Message": error.to_string(), "message": error.to_string()}).to_string();
-    build(status, &request_id(), &[("x-amzn-errortype", name)], body.into())
+    let body = json!({"Type": "User", "Message": error.to_string(), "message": error.to_string()})
+        .to_string();
+    build(
+        status,
+        &request_id(),
+        &[("x-amzn-errortype", name)],
+        body.into(),
+    )
 }
 
-fn build(status: StatusCode, request_id: &str, headers: &[(&str, &str)], body: Bytes) -> Response<Bytes> {
+fn build(
+    status: StatusCode,
+    request_id: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> Response<Bytes> {
     let mut response = Response::builder()
         .status(status)
         .header("content-type", "application/json")
@@ -74,7 +100,9 @@ pub(crate) fn percent_decode(text: &str) -> String {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut index = 0;
     while let Some(&byte) = bytes.get(index) {
-        let hex = text.get(index + 1..index + 3).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let hex = text
+            .get(index + 1..index + 3)
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
         match (byte, hex) {
             (b'%', Some(value)) => {
                 decoded.push(value);
@@ -96,9 +124,18 @@ mod tests {
     #[test]
     fn a_percent_encoded_arn_is_the_function_it_names() {
         let path = "/2015-03-31/functions/arn%3Aaws%3Alambda%3Aus-east-1%3A1%3Afunction%3Adump/invocations";
-        assert_eq!(function_of(path).as_deref(), Some("arn:aws:lambda:us-east-1:1:function:dump"));
-        assert_eq!(function_of("/2015-03-31/functions/dump/invocations").as_deref(), Some("dump"));
-        assert_eq!(function_of("/2015-03-31/functions/dump/configuration"), None);
+        assert_eq!(
+            function_of(path).as_deref(),
+            Some("arn:aws:lambda:us-east-1:1:function:dump")
+        );
+        assert_eq!(
+            function_of("/2015-03-31/functions/dump/invocations").as_deref(),
+            Some("dump")
+        );
+        assert_eq!(
+            function_of("/2015-03-31/functions/dump/configuration"),
+            None
+        );
     }
 
     #[test]

@@ -32,7 +32,10 @@ pub(super) fn sample(pid: i32) -> Option<Sample> {
     let peak_bytes = kib_field(&status, "VmHWM:")? * 1024;
     let own_bytes = kib_field(&status, "VmRSS:")? * 1024;
     let children_bytes: u64 = children(pid).into_iter().filter_map(resident_bytes).sum();
-    Some(Sample { peak_bytes, tree_bytes: own_bytes + children_bytes })
+    Some(Sample {
+        peak_bytes,
+        tree_bytes: own_bytes + children_bytes,
+    })
 }
 
 fn resident_bytes(pid: i32) -> Option<u64> {
@@ -41,11 +44,17 @@ fn resident_bytes(pid: i32) -> Option<u64> {
 }
 
 fn children(pid: i32) -> Vec<i32> {
-    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
     threads
         .filter_map(Result::ok)
         .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
-        .flat_map(|list| list.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<i32>>())
+        .flat_map(|list| {
+            list.split_whitespace()
+                .filter_map(|id| id.parse().ok())
+                .collect::<Vec<i32>>()
+        })
         .collect()
 }
 

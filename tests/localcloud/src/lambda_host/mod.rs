@@ -71,7 +71,9 @@ pub(crate) enum InvokeError {
     NotFound(String),
     #[error("Rate Exceeded.")]
     TooManyRequests,
-    #[error("Request must be smaller than {PAYLOAD_BYTES_MAX} bytes for the InvokeFunction operation")]
+    #[error(
+        "Request must be smaller than {PAYLOAD_BYTES_MAX} bytes for the InvokeFunction operation"
+    )]
     RequestTooLarge,
     #[error("Could not parse request body into json: {0}")]
     InvalidRequestContent(String),
@@ -109,11 +111,29 @@ struct Pool {
 }
 
 impl Host {
-    pub(crate) fn new(specs: Vec<FunctionSpec>, surroundings: Surroundings, metrics: Arc<Metrics>) -> Self {
-        let functions =
-            specs.into_iter().map(|spec| Arc::new(Function { spec, pool: Mutex::default() })).collect();
+    pub(crate) fn new(
+        specs: Vec<FunctionSpec>,
+        surroundings: Surroundings,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let functions = specs
+            .into_iter()
+            .map(|spec| {
+                Arc::new(Function {
+                    spec,
+                    pool: Mutex::default(),
+                })
+            })
+            .collect();
         let (lines, _) = broadcast::channel(4096);
-        Self { functions, surroundings, metrics, lines, peaks: Mutex::default(), live: Live::default() }
+        Self {
+            functions,
+            surroundings,
+            metrics,
+            lines,
+            peaks: Mutex::default(),
+            live: Live::default(),
+        }
     }
 
     /// Every log line of every function from now on.
@@ -123,7 +143,10 @@ impl Host {
 
     /// Peak memory of every invocation so far, oldest first.
     pub(crate) fn peaks(&self) -> Vec<PeakRss> {
-        self.peaks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.peaks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The function that a logical id, a name, an ARN or a binary's name means.
@@ -134,8 +157,13 @@ impl Host {
     fn find(&self, function: &str) -> Option<&Arc<Function>> {
         self.functions.iter().find(|candidate| {
             let spec = &candidate.spec;
-            let qualified = function.strip_prefix(&spec.arn).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'));
-            qualified || [&spec.logical_id, &spec.name, &spec.binary].into_iter().any(|name| name == function)
+            let qualified = function
+                .strip_prefix(&spec.arn)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(':'));
+            qualified
+                || [&spec.logical_id, &spec.name, &spec.binary]
+                    .into_iter()
+                    .any(|name| name == function)
         })
     }
 
@@ -150,18 +178,34 @@ impl Host {
 
     /// Kills every instance with all it started.
     pub(crate) fn kill_all(&self) {
-        for group in self.live.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for group in self
+            .live
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+        {
             kill_group(*group);
         }
     }
 
     /// Runs one synchronous invocation to its end.
-    pub(crate) async fn invoke(&self, function: &str, payload: Bytes) -> Result<Invoked, InvokeError> {
-        let function = self.find(function).ok_or_else(|| InvokeError::NotFound(function.to_owned()))?.clone();
+    pub(crate) async fn invoke(
+        &self,
+        function: &str,
+        payload: Bytes,
+    ) -> Result<Invoked, InvokeError> {
+        let function = self
+            .find(function)
+            .ok_or_else(|| InvokeError::NotFound(function.to_owned()))?
+            .clone();
         if payload.len() > PAYLOAD_BYTES_MAX {
             return Err(InvokeError::RequestTooLarge);
         }
-        let payload = if payload.is_empty() { Bytes::from_static(b"{}") } else { payload };
+        let payload = if payload.is_empty() {
+            Bytes::from_static(b"{}")
+        } else {
+            payload
+        };
         serde_json::from_slice::<serde::de::IgnoredAny>(&payload)
             .map_err(|error| InvokeError::InvalidRequestContent(error.to_string()))?;
 
@@ -169,13 +213,14 @@ impl Host {
         let warm = slot.pool().idle.pop();
         let mut instance = match warm {
             Some(instance) if instance.is_alive() => instance,
-            Some(_) | None => {
-                Instance::start(&function.spec, self).map_err(InvokeError::Start)?
-            }
+            Some(_) | None => Instance::start(&function.spec, self).map_err(InvokeError::Start)?,
         };
         let request_id = request_id();
         let ended = instance.run(&function.spec, &request_id, payload).await;
-        self.peaks.lock().unwrap_or_else(PoisonError::into_inner).push(ended.peak);
+        self.peaks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(ended.peak);
         if instance.is_alive() && slot.pool().generation == slot.generation {
             slot.pool().idle.push(instance);
         }
@@ -193,15 +238,25 @@ struct Slot {
 impl Slot {
     fn take(function: &Arc<Function>) -> Result<Self, InvokeError> {
         let mut pool = function.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        if function.spec.reserved_concurrency.is_some_and(|limit| pool.running >= limit) {
+        if function
+            .spec
+            .reserved_concurrency
+            .is_some_and(|limit| pool.running >= limit)
+        {
             return Err(InvokeError::TooManyRequests);
         }
         pool.running += 1;
-        Ok(Self { function: function.clone(), generation: pool.generation })
+        Ok(Self {
+            function: function.clone(),
+            generation: pool.generation,
+        })
     }
 
     fn pool(&self) -> std::sync::MutexGuard<'_, Pool> {
-        self.function.pool.lock().unwrap_or_else(PoisonError::into_inner)
+        self.function
+            .pool
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -214,20 +269,44 @@ impl Drop for Slot {
 /// Words an outcome as Lambda does.
 fn invoked(request_id: String, outcome: Outcome, timeout: Duration) -> Invoked {
     let (error_type, message) = match outcome {
-        Outcome::Answer(payload) => return Invoked { request_id, failed: false, payload },
-        Outcome::Error(payload) => return Invoked { request_id, failed: true, payload },
+        Outcome::Answer(payload) => {
+            return Invoked {
+                request_id,
+                failed: false,
+                payload,
+            };
+        }
+        Outcome::Error(payload) => {
+            return Invoked {
+                request_id,
+                failed: true,
+                payload,
+            };
+        }
         Outcome::TooLarge => (
             "Function.ResponseSizeTooLarge",
-            format!("Response payload size exceeded maximum allowed payload size ({PAYLOAD_BYTES_MAX} bytes)."),
+            format!(
+                "Response payload size exceeded maximum allowed payload size ({PAYLOAD_BYTES_MAX} bytes)."
+            ),
         ),
         Outcome::TimedOut => (
             "Sandbox.Timedout",
-            format!("RequestId: {request_id} Error: Task timed out after {:.2} seconds", timeout.as_secs_f64()),
+            format!(
+                "RequestId: {request_id} Error: Task timed out after {:.2} seconds",
+                timeout.as_secs_f64()
+            ),
         ),
-        Outcome::Exited(how) => ("Runtime.ExitError", format!("RequestId: {request_id} Error: {how}")),
+        Outcome::Exited(how) => (
+            "Runtime.ExitError",
+            format!("RequestId: {request_id} Error: {how}"),
+        ),
     };
     let payload = json!({"errorType": error_type, "errorMessage": message}).to_string();
-    Invoked { request_id, failed: true, payload: payload.into() }
+    Invoked {
+        request_id,
+        failed: true,
+        payload: payload.into(),
+    }
 }
 
 /// A new request id in the shape of a UUID.

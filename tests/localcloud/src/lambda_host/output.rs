@@ -32,24 +32,43 @@ impl Log {
         lines: broadcast::Sender<LogLine>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        let file = std::fs::File::options().create(true).append(true).open(path)?;
-        Ok(Self { logical_id: logical_id.to_owned(), file: Arc::new(Mutex::new(file)), lines, metrics })
+        let file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(path)?;
+        Ok(Self {
+            logical_id: logical_id.to_owned(),
+            file: Arc::new(Mutex::new(file)),
+            lines,
+            metrics,
+        })
     }
 
     pub(super) fn write(&self, text: &str) {
         let mut line = text.to_owned();
         line.push('\n');
         // One write per line, so that lines of instances that share the file do not mix. A full disk must not stop the function.
-        let _best_effort = self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
+        let _best_effort = self
+            .file
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write_all(line.as_bytes());
         self.metrics.record_line(text);
-        let _nobody_listens = self.lines.send(LogLine { logical_id: self.logical_id.clone(), text: text.to_owned() });
+        let _nobody_listens = self.lines.send(LogLine {
+            logical_id: self.logical_id.clone(),
+            text: text.to_owned(),
+        });
     }
 
     /// Copies lines until the writer is gone.
     pub(super) async fn copy(self, output: impl AsyncRead + Unpin) {
         let mut reader = BufReader::new(output);
         let mut line = Vec::new();
-        while reader.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
+        while reader
+            .read_until(b'\n', &mut line)
+            .await
+            .is_ok_and(|read| read > 0)
+        {
             self.write(String::from_utf8_lossy(&line).trim_end());
             line.clear();
         }

@@ -54,7 +54,10 @@ impl RuntimeApi {
     }
 
     pub(super) fn take_init_error(&self) -> Option<Bytes> {
-        self.init_error.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.init_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Serves until the task is aborted.
@@ -74,7 +77,9 @@ impl RuntimeApi {
 
     async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path().to_owned();
-        let Some(route) = path.strip_prefix("/2018-06-01/runtime/") else { return status(StatusCode::NOT_FOUND) };
+        let Some(route) = path.strip_prefix("/2018-06-01/runtime/") else {
+            return status(StatusCode::NOT_FOUND);
+        };
         let route: Vec<&str> = route.split('/').collect();
         match (request.method(), route.as_slice()) {
             (&Method::GET, ["invocation", "next"]) => self.next().await,
@@ -91,7 +96,10 @@ impl RuntimeApi {
             }
             (&Method::POST, ["init", "error"]) => {
                 let body = read(request).await.ok();
-                *self.init_error.lock().unwrap_or_else(PoisonError::into_inner) = body;
+                *self
+                    .init_error
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner) = body;
                 status(StatusCode::ACCEPTED)
             }
             _ => status(StatusCode::NOT_FOUND),
@@ -99,27 +107,48 @@ impl RuntimeApi {
     }
 
     async fn next(&self) -> Response<Full<Bytes>> {
-        let Some(work) = self.work.lock().await.recv().await else { return status(StatusCode::GONE) };
+        let Some(work) = self.work.lock().await.recv().await else {
+            return status(StatusCode::GONE);
+        };
         let deadline = SystemTime::now() + work.timeout;
-        let deadline_ms = deadline.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(work.request_id.clone(), work.answer);
+        let deadline_ms = deadline
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis();
+        self.pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(work.request_id.clone(), work.answer);
         let _gave_up = work.fetched.send(Instant::now());
         let response = Response::builder()
             .header("content-type", "application/json")
             .header("lambda-runtime-aws-request-id", &work.request_id)
             .header("lambda-runtime-deadline-ms", deadline_ms.to_string())
             .header("lambda-runtime-invoked-function-arn", &self.function_arn)
-            .header("lambda-runtime-trace-id", trace_id(&work.request_id, deadline_ms))
+            .header(
+                "lambda-runtime-trace-id",
+                trace_id(&work.request_id, deadline_ms),
+            )
             .body(Full::new(work.payload));
         response.unwrap_or_else(|_| status(StatusCode::INTERNAL_SERVER_ERROR))
     }
 
     fn post(&self, request_id: &str, answer: Answer) -> Response<Full<Bytes>> {
         let too_large = matches!(answer, Answer::TooLarge);
-        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(request_id);
-        let Some(pending) = pending else { return status(StatusCode::BAD_REQUEST) };
+        let pending = self
+            .pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(request_id);
+        let Some(pending) = pending else {
+            return status(StatusCode::BAD_REQUEST);
+        };
         let _gave_up = pending.send(answer);
-        status(if too_large { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::ACCEPTED })
+        status(if too_large {
+            StatusCode::PAYLOAD_TOO_LARGE
+        } else {
+            StatusCode::ACCEPTED
+        })
     }
 }
 
@@ -132,7 +161,11 @@ async fn read(request: Request<Incoming>) -> Result<Bytes, TooLarge> {
 }
 
 fn status(code: StatusCode) -> Response<Full<Bytes>> {
-    let text = if code.is_success() { r#"{"status":"OK"}"# } else { r#"{"errorType":"InvalidRequest"}"# };
+    let text = if code.is_success() {
+        r#"{"status":"OK"}"#
+    } else {
+        r#"{"errorType":"InvalidRequest"}"#
+    };
     let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
     *response.status_mut() = code;
     response
@@ -140,6 +173,10 @@ fn status(code: StatusCode) -> Response<Full<Bytes>> {
 
 /// The X-Ray header's shape; nothing is traced.
 fn trace_id(request_id: &str, epoch_ms: u128) -> String {
-    let hex: String = request_id.chars().filter(char::is_ascii_hexdigit).take(24).collect();
+    let hex: String = request_id
+        .chars()
+        .filter(char::is_ascii_hexdigit)
+        .take(24)
+        .collect();
     format!("Root=1-{:08x}-{hex};Sampled=0", epoch_ms / 1000)
 }

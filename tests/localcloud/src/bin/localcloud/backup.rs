@@ -1,0 +1,175 @@
+//! One backup, from nothing to a verdict.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use localcloud::{Cloud, Execution, Options};
+use serde_json::{Value, json};
+
+use crate::Failure;
+use crate::arguments::Arguments;
+use crate::home::Home;
+use crate::progress::Voice;
+use crate::report::{Manifest, Report, Verdict};
+use crate::source::Source;
+
+pub(crate) async fn backup(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let home = Home::open(&arguments.home)?;
+    let voice = Voice::new(arguments.json);
+    let source = prepare_source(&arguments, &home, voice).await?;
+    voice.say("starting the cloud: S3, Lambda, Step Functions, Secrets Manager, SNS");
+    let cloud = start(&arguments, &home, &source).await?;
+    let name = &source.database.name;
+
+    let before = cloud.objects("VaultBucket").await?;
+    voice.say(&format!(
+        "running the state machine: dump and verify {name}"
+    ));
+    let execution = {
+        let input = json!({"kind": "on-demand", "databases": [name]});
+        let running = cloud.run("BackupMachine", &input);
+        tokio::select! {
+            execution = running => execution?,
+            () = voice.follow(cloud.log_lines()) => return Err(localcloud::CloudError::Stopped.into()),
+        }
+    };
+    voice.say("");
+    let found = find_report(&cloud, name, &before).await?;
+    let verified =
+        execution.status == "SUCCEEDED" && found.as_ref().is_some_and(Report::is_verified);
+    if arguments.json {
+        println!(
+            "{:#}",
+            json_of(&execution, found.as_ref(), &cloud, verified).await?
+        );
+    } else {
+        if let Some(report) = &found {
+            println!("{}", report.text());
+        }
+        if !verified {
+            eprintln!("{}", failure_words(&execution, &cloud).await?);
+        }
+    }
+    Ok(if verified {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The given database, or the private server; waiting for one must not keep Ctrl-C waiting.
+pub(crate) async fn prepare_source(
+    arguments: &Arguments,
+    home: &Home,
+    voice: Voice,
+) -> Result<Source, Failure> {
+    if let Some(url) = &arguments.database_url {
+        return Source::given(url);
+    }
+    voice.say("starting a private PostgreSQL");
+    let path = home.path.clone();
+    let made =
+        tokio::task::spawn_blocking(move || Source::sample(&path, &|text| voice.say(text))).await;
+    made.map_err(|_| Failure::BrokenOff)?
+}
+
+pub(crate) async fn start(
+    arguments: &Arguments,
+    home: &Home,
+    source: &Source,
+) -> Result<Cloud, Failure> {
+    let mut options = Options::new(&home.path);
+    if let Some(artifacts) = &arguments.artifacts {
+        options.artifacts.clone_from(artifacts);
+    }
+    options.pgtools = home.path.join("pgtools");
+    localcloud::merge_client_tools(&options.pgtools, &localcloud::workspace::client_tools())
+        .map_err(|source| Failure::File {
+            what: options.pgtools.display().to_string(),
+            source,
+        })?;
+    options.port = arguments.port;
+    options.databases = vec![source.database.clone()];
+    Ok(Cloud::start(options).await?)
+}
+
+/// What the run added to the vault: the manifest, and the newest verdict on it.
+async fn find_report(
+    cloud: &Cloud,
+    database: &str,
+    before: &BTreeMap<String, u64>,
+) -> Result<Option<Report>, Failure> {
+    let after = cloud.objects("VaultBucket").await?;
+    let mut new = after
+        .keys()
+        .filter(|key| !before.contains_key(*key) && key.contains(&format!("/{database}/")));
+    let Some(manifest_key) = new.clone().find(|key| key.ends_with("/manifest.json")) else {
+        return Ok(None);
+    };
+    let manifest = cloud.object("VaultBucket", manifest_key).await?;
+    let Ok(manifest) = serde_json::from_slice::<Manifest>(&manifest) else {
+        return Ok(None);
+    };
+    let verdict = match new.rfind(|key| key.ends_with("-verify.json")) {
+        Some(key) => {
+            serde_json::from_slice::<Verdict>(&cloud.object("VaultBucket", key).await?).ok()
+        }
+        None => None,
+    };
+    let file = cloud
+        .object_file("VaultBucket", manifest_key)
+        .unwrap_or_default();
+    Ok(Some(Report {
+        database: database.to_owned(),
+        manifest,
+        verdict,
+        folder: file.parent().map(Into::into).unwrap_or_default(),
+        identity: cloud.home().join("identity.txt"),
+        peak_bytes: cloud
+            .function_peak_rss("dump")
+            .iter()
+            .map(|peak| peak.tree_bytes)
+            .max()
+            .unwrap_or_default(),
+    }))
+}
+
+/// What went wrong, in the words of the message that a pager would have received.
+async fn failure_words(execution: &Execution, cloud: &Cloud) -> Result<String, Failure> {
+    let mut text = format!(
+        "No verified backup: the state machine ended {}",
+        execution.status
+    );
+    if let Some(error) = &execution.error {
+        text.push_str(&format!(" ({error})"));
+    }
+    for message in cloud.published_messages().await? {
+        text.push_str("\n\n");
+        if let Some(subject) = message.subject {
+            text.push_str(&format!("{subject}\n"));
+        }
+        text.push_str(message.text.trim_end());
+    }
+    text.push_str(&format!(
+        "\n\nThe functions' logs are in {}",
+        cloud.home().join("logs").display()
+    ));
+    Ok(text)
+}
+
+async fn json_of(
+    execution: &Execution,
+    report: Option<&Report>,
+    cloud: &Cloud,
+    verified: bool,
+) -> Result<Value, Failure> {
+    let messages = cloud.published_messages().await?;
+    let mut value = report.map_or_else(|| json!({}), Report::json);
+    value["verified"] = verified.into();
+    value["execution"] = json!({"arn": execution.arn, "status": execution.status, "error": execution.error, "cause": execution.cause});
+    value["messages"] = messages
+        .iter()
+        .map(|message| json!({"subject": message.subject, "text": message.text}))
+        .collect();
+    Ok(value)
+}
