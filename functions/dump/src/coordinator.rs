@@ -38,6 +38,11 @@ pub fn begin(connection: &mut Connection) -> Result<(Snapshot, HashSet<u32>), Du
                 }
                 std::thread::sleep(LOCK_PAUSE);
             }
+            Err(PgError::Server(error)) if error.code == "53200" => {
+                return Err(DumpError::LockTableFull {
+                    said: error.message,
+                });
+            }
             Err(source) => {
                 return Err(DumpError::Query {
                     doing: "for its tables' locks",

@@ -53,6 +53,10 @@ pub enum DumpError {
         "tables were rewritten, truncated or dropped between the snapshot and its locks, {attempts} times in a row: {tables}"
     )]
     Rewritten { attempts: u32, tables: String },
+    #[error(
+        "the server's lock table is full ({said}): the dump needs a lock on every table; raise max_locks_per_transaction and restart the server"
+    )]
+    LockTableFull { said: String },
     #[error("pg_dump could not be started")]
     PlannerStart(#[source] io::Error),
     #[error("pg_dump ended before its table of contents was complete: {stderr}")]
@@ -121,6 +125,7 @@ impl DumpError {
             | Self::NoPolicy { .. }
             | Self::Preflight(_)
             | Self::Client(_)
+            | Self::LockTableFull { .. }
             | Self::UnknownData(_) => Name::Refused,
             Self::Secret(error) if error.is_transient() => Name::Transient,
             Self::Secret(_) => Name::Refused,

@@ -19,6 +19,7 @@ use shared::database_url::{DatabaseUrl, Tls};
 
 use crate::error::DumpError;
 use crate::stop::Stop;
+use crate::usage;
 
 /// Of its messages, this much is kept.
 const STDERR_BYTES_MAX: usize = 1 << 20;
@@ -60,13 +61,12 @@ pub fn run(
         .spawn()
         .map_err(DumpError::PlannerStart)?;
     let result = watch(&mut child, stall, stop);
-    let peak_memory_bytes = peak_memory(child.id());
     end(&mut child);
     let (toc, stderr) = result?;
     Ok(Planned {
         toc,
         seconds: started.elapsed().as_secs_f64(),
-        peak_memory_bytes,
+        peak_memory_bytes: usage::largest_child_bytes(),
         warnings: warnings(&stderr),
     })
 }
@@ -178,9 +178,7 @@ fn watch(
                 // Its messages are complete once it is gone.
                 end(child);
                 let _finished = reader.join();
-                return Err(DumpError::Planner {
-                    stderr: last_words(&said()),
-                });
+                return Err(failure(&said()));
             }
             Ok(Err(error)) => return Err(DumpError::Archive(error)),
             Err(RecvTimeoutError::Timeout) => stop.check()?,
@@ -211,14 +209,6 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Its highest resident memory so far, 0 where the system does not tell.
-fn peak_memory(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|it| it.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or_default() * 1024
-}
-
 fn end(child: &mut Child) {
     let pid = i32::try_from(child.id()).map(Pid::from_raw);
     for (signal, grace) in [
@@ -242,6 +232,16 @@ fn end(child: &mut Child) {
 fn warnings(stderr: &str) -> Vec<String> {
     let warning = |line: &str| line.strip_prefix("pg_dump: warning: ").map(str::to_owned);
     stderr.lines().filter_map(warning).collect()
+}
+
+/// By what the operator does about it.
+fn failure(stderr: &str) -> DumpError {
+    let said = last_words(stderr);
+    if said.contains("out of shared memory") {
+        DumpError::LockTableFull { said }
+    } else {
+        DumpError::Planner { stderr: said }
+    }
 }
 
 /// Errors and their details; what it was doing otherwise.

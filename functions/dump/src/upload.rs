@@ -43,7 +43,27 @@ struct OpenUpload {
     upload: Upload,
     parts: Mutex<Vec<Part>>,
     /// Known when the last part has been handed over.
-    stored_bytes: Mutex<Option<u64>>,
+    whole: Mutex<Option<Whole>>,
+}
+
+/// What a complete upload consists of.
+#[derive(Clone, Copy, Debug)]
+struct Whole {
+    parts: usize,
+    stored_bytes: u64,
+}
+
+impl OpenUpload {
+    /// All parts in order: one that is missing must never make a shorter object.
+    fn complete_parts(&self) -> Result<(Vec<Part>, u64), DumpError> {
+        let mut parts = lock(&self.parts).clone();
+        let whole = lock(&self.whole).ok_or(DumpError::Internal("an object has no end"))?;
+        if parts.len() != whole.parts {
+            return Err(DumpError::Internal("a part is missing"));
+        }
+        parts.sort_by_key(Part::number);
+        Ok((parts, whole.stored_bytes))
+    }
 }
 
 impl Uploads {
@@ -82,8 +102,13 @@ impl Uploads {
     /// Waits for everything that is on its way.
     pub fn settle(&self) -> Result<(), DumpError> {
         let mut tasks = std::mem::take(&mut *lock(&self.tasks));
-        self.handle
-            .block_on(async { while tasks.join_next().await.is_some() {} });
+        self.handle.block_on(async {
+            while let Some(ended) = tasks.join_next().await {
+                if ended.is_err() {
+                    self.stop.fail(DumpError::Internal("an upload panicked"));
+                }
+            }
+        });
         self.stop.check()
     }
 
@@ -94,13 +119,11 @@ impl Uploads {
         self.handle.block_on(async {
             let mut tasks = JoinSet::new();
             for upload in open {
+                let (parts, stored_bytes) = upload.complete_parts()?;
                 let (bucket, pool) = (self.bucket.clone(), Arc::clone(&self.pool));
                 tasks.spawn(async move {
                     // The pool is never closed.
                     let _place = pool.acquire().await;
-                    let mut parts = lock(&upload.parts).clone();
-                    parts.sort_by_key(Part::number);
-                    let stored_bytes = lock(&upload.stored_bytes).unwrap_or_default();
                     let written = bucket.complete(&upload.upload, parts, stored_bytes).await;
                     (upload.upload.key.clone(), written)
                 });
@@ -211,7 +234,7 @@ impl ObjectWriter {
         let open = Arc::new(OpenUpload {
             upload,
             parts: Mutex::new(Vec::new()),
-            stored_bytes: Mutex::new(None),
+            whole: Mutex::new(None),
         });
         lock(&uploads.open).push(Arc::clone(&open));
         self.open = Some(Arc::clone(&open));
@@ -224,7 +247,10 @@ impl ObjectWriter {
             if !self.buffer.is_empty() {
                 self.send_part()?;
             }
-            *lock(&open.stored_bytes) = Some(self.bytes);
+            *lock(&open.whole) = Some(Whole {
+                parts: usize::try_from(self.next_part - 1).unwrap_or_default(),
+                stored_bytes: self.bytes,
+            });
             return Ok(());
         }
         let bytes = std::mem::take(&mut self.buffer);
