@@ -61,6 +61,7 @@ impl StoreError {
             StoreErrorKind::Denied(_) => Name::Refused,
             StoreErrorKind::NotFound
             | StoreErrorKind::AlreadyExists
+            | StoreErrorKind::Damaged(_)
             | StoreErrorKind::TooLarge { .. }
             | StoreErrorKind::Rejected(_) => Name::Failed,
         }
