@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::aws::{Aws, AwsError, Call, Credentials, element, elements};
 use crate::gateway::Role;
-use crate::lambda_host::FunctionSpec;
+use crate::lambda_host::{FunctionSpec, request_id};
 use crate::rules::Rule;
 use crate::template::{Template, TemplateError, scalar};
 use crate::workspace;
@@ -78,6 +78,7 @@ pub(crate) async fn deploy(aws: &Aws, plan: &Plan<'_>) -> Result<Stack, DeployEr
         &mut template,
     )
     .await?;
+    create_secrets(aws, &mut template).await?;
     let roles = roles::assume_all(aws, &template).await?;
     let machine_roles = create_machines(aws, &template, &roles).await?;
     let buckets = template.of_type("AWS::S3::Bucket")?;
@@ -180,6 +181,18 @@ async fn create_stack(
         {
             template.set_physical(&logical, &physical);
         }
+    }
+    Ok(())
+}
+
+/// Creates the secrets, empty, which the control plane's CloudFormation leaves out.
+async fn create_secrets(aws: &Aws, template: &mut Template) -> Result<(), DeployError> {
+    for secret in template.of_type("AWS::SecretsManager::Secret")? {
+        let name = secret.properties["Name"].as_str().unwrap_or(&secret.logical_id);
+        let request = json!({"Name": name, "ClientRequestToken": request_id()});
+        let created = aws.json("secretsmanager", "secretsmanager.CreateSecret", &request).await?;
+        let arn = created["ARN"].as_str().unwrap_or_default();
+        template.set_physical(&secret.logical_id, arn);
     }
     Ok(())
 }
