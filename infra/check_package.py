@@ -5,6 +5,7 @@ may need a newer glibc than Lambda has; neither shows before the first night. `c
 """
 
 import io
+import logging
 import os
 import re
 import subprocess
@@ -22,6 +23,7 @@ MACHINES = {"x86_64": 62, "arm64": 183}
 def start_s3():
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     _, port = server.get_host_and_port()
@@ -116,8 +118,6 @@ def main():
                 wrong.append(f"{name}: {path} is {shown}; Lambda runs ELF up to GLIBC_2.34")
             if int.from_bytes(binary[18:20], "little") != MACHINES[sys.argv[2]]:
                 wrong.append(f"{name}: {path} is not for {sys.argv[2]}; build it on such a machine")
-            if not archive.getinfo(path).external_attr >> 16 & 0o111:
-                wrong.append(f"{name}: {path} is not executable")
     if wrong:
         sys.exit("package: " + "\npackage: ".join(wrong))
     print("package: every piece is what Lambda can run")
