@@ -19,7 +19,6 @@ use shared::database_url::{DatabaseUrl, Tls};
 
 use crate::error::DumpError;
 use crate::stop::Stop;
-use crate::usage;
 
 /// Of its messages, this much is kept.
 const STDERR_BYTES_MAX: usize = 1 << 20;
@@ -62,11 +61,11 @@ pub fn run(
         .map_err(DumpError::PlannerStart)?;
     let result = watch(&mut child, stall, stop);
     end(&mut child);
-    let (toc, stderr) = result?;
+    let (toc, stderr, peak_memory_bytes) = result?;
     Ok(Planned {
         toc,
         seconds: started.elapsed().as_secs_f64(),
-        peak_memory_bytes: usage::largest_child_bytes(),
+        peak_memory_bytes,
         warnings: warnings(&stderr),
     })
 }
@@ -131,7 +130,7 @@ fn watch(
     child: &mut Child,
     stall: Duration,
     stop: &Stop,
-) -> Result<(TableOfContents, String), DumpError> {
+) -> Result<(TableOfContents, String, u64), DumpError> {
     let (Some(stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(DumpError::Internal("pg_dump has no pipes"));
     };
@@ -160,8 +159,11 @@ fn watch(
                 input: stdout,
                 moved,
             };
+            let mut archive = BufReader::with_capacity(256 << 10, counted);
+            let toc = read_custom(&mut archive);
+            // The open pipe goes along: closing it would end pg_dump before it is measured.
             // Nobody listens any more when the run was stopped.
-            let _unheard = send.send(read_custom(BufReader::with_capacity(256 << 10, counted)));
+            let _unheard = send.send((toc, archive));
         });
     }
     let said = || {
@@ -173,14 +175,16 @@ fn watch(
     let (mut seen, mut since) = (0, Instant::now());
     loop {
         match receive.recv_timeout(Duration::from_millis(200)) {
-            Ok(Ok(toc)) => return Ok((toc, said())),
-            Ok(Err(ReadError::Truncated)) | Err(RecvTimeoutError::Disconnected) => {
+            Ok((Ok(toc), _still_open)) => {
+                return Ok((toc, said(), peak_memory_bytes(child.id())));
+            }
+            Ok((Err(ReadError::Truncated), _)) | Err(RecvTimeoutError::Disconnected) => {
                 // Its messages are complete once it is gone.
                 end(child);
                 let _finished = reader.join();
                 return Err(failure(&said()));
             }
-            Ok(Err(error)) => return Err(DumpError::Archive(error)),
+            Ok((Err(error), _)) => return Err(DumpError::Archive(error)),
             Err(RecvTimeoutError::Timeout) => stop.check()?,
         }
         let now_moved = moved.load(Ordering::Relaxed);
@@ -207,6 +211,15 @@ impl<R: Read> Read for Counted<R> {
         self.moved.fetch_add(n as u64, Ordering::Relaxed);
         Ok(n)
     }
+}
+
+/// Its highest resident memory, 0 where the system does not tell. Not from `getrusage`: that
+/// counts what this process had when it forked.
+fn peak_memory_bytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|it| it.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or_default() * 1024
 }
 
 fn end(child: &mut Child) {

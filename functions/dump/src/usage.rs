@@ -27,19 +27,9 @@ impl Usage {
         run.seconds = self.started.elapsed().as_secs_f64();
         run.copy_bytes_per_second = copy_bytes as f64 / run.seconds.max(0.001);
         run.cpu_seconds = cpu_seconds() - self.cpu_before;
-        run.peak_memory_bytes = max_rss_bytes(UsageWho::RUSAGE_SELF);
+        let kib = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |it| it.max_rss());
+        run.peak_memory_bytes = u64::try_from(kib).unwrap_or_default() * 1024;
     }
-}
-
-/// The highest resident memory of any child that has ended, which is the planner: nothing
-/// else of size is started. In a warm function, of the largest planner so far.
-pub fn largest_child_bytes() -> u64 {
-    max_rss_bytes(UsageWho::RUSAGE_CHILDREN)
-}
-
-fn max_rss_bytes(who: UsageWho) -> u64 {
-    let kib = getrusage(who).map_or(0, |it| it.max_rss());
-    u64::try_from(kib).unwrap_or_default() * 1024
 }
 
 fn cpu_seconds() -> f64 {

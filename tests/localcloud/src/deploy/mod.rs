@@ -188,9 +188,13 @@ async fn create_stack(
 /// Creates the secrets, empty, which the control plane's CloudFormation leaves out.
 async fn create_secrets(aws: &Aws, template: &mut Template) -> Result<(), DeployError> {
     for secret in template.of_type("AWS::SecretsManager::Secret")? {
-        let name = secret.properties["Name"].as_str().unwrap_or(&secret.logical_id);
+        let name = secret.properties["Name"]
+            .as_str()
+            .unwrap_or(&secret.logical_id);
         let request = json!({"Name": name, "ClientRequestToken": request_id()});
-        let created = aws.json("secretsmanager", "secretsmanager.CreateSecret", &request).await?;
+        let created = aws
+            .json("secretsmanager", "secretsmanager.CreateSecret", &request)
+            .await?;
         let arn = created["ARN"].as_str().unwrap_or_default();
         template.set_physical(&secret.logical_id, arn);
     }
