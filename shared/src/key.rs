@@ -77,6 +77,11 @@ pub fn backups_prefix(database: &DatabaseName) -> String {
     format!("backups/{database}/")
 }
 
+/// The prefix of everything `dump` ever wrote for one backup, attempts that failed included.
+pub fn backup_prefix(database: &DatabaseName, id: BackupId) -> String {
+    format!("backups/{database}/{id}/")
+}
+
 /// The prefix of the verdicts on all backups of a database.
 pub fn verdicts_prefix(database: &DatabaseName) -> String {
     format!("verdicts/{database}/")

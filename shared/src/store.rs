@@ -10,6 +10,10 @@ use bytes::Bytes;
 
 use crate::error::Name;
 
+mod versions;
+
+pub use versions::Version;
+
 /// One bucket. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Bucket {
@@ -79,15 +83,6 @@ pub struct Written {
 pub struct Listed {
     pub key: String,
     pub bytes: u64,
-}
-
-/// One version of a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version {
-    /// `null` for what was written while the bucket kept no versions.
-    pub id: Option<String>,
-    /// Hides the versions below from whoever names none.
-    pub is_delete_marker: bool,
 }
 
 /// An open multipart upload. Nothing exists under its key until it is completed.
@@ -190,42 +185,6 @@ impl Bucket {
         let answer = answer.map_err(|error| failed("read", key, &error))?;
         let length = answer.content_length().unwrap_or_default();
         Ok((answer.body, u64::try_from(length).unwrap_or_default()))
-    }
-
-    /// Everything that was ever written under `key`, oldest first; nothing on storage that
-    /// keeps no versions.
-    pub async fn versions(&self, key: &str) -> Result<Vec<Version>, StoreError> {
-        let mut versions = Vec::new();
-        let (mut key_marker, mut version_marker) = (None, None);
-        loop {
-            let list = self.client.list_object_versions().bucket(&self.name);
-            let list = list.prefix(key).set_key_marker(key_marker);
-            let page = list.set_version_id_marker(version_marker).send().await;
-            let page = match page {
-                Err(error) if error.code() == Some("NotImplemented") => return Ok(vec![]),
-                page => page.map_err(|error| failed("list the versions of", key, &error))?,
-            };
-            let written = page.versions.unwrap_or_default().into_iter();
-            let written = written.map(|it| (it.key, it.last_modified, it.version_id, false));
-            let deleted = page.delete_markers.unwrap_or_default().into_iter();
-            let deleted = deleted.map(|it| (it.key, it.last_modified, it.version_id, true));
-            versions.extend(written.chain(deleted));
-            // Keys that only begin with this one follow all of its versions.
-            let is_past = page.next_key_marker.as_deref() != Some(key);
-            if page.is_truncated != Some(true) || is_past {
-                break;
-            }
-            (key_marker, version_marker) = (page.next_key_marker, page.next_version_id_marker);
-        }
-        versions.retain(|(found, ..)| found.as_deref() == Some(key));
-        // Listed newest first: that order decides among the versions of one second.
-        versions.reverse();
-        versions.sort_by_key(|(_, at, ..)| at.map(|it| it.secs()));
-        let version = |(_, _, id, is_delete_marker)| Version {
-            id,
-            is_delete_marker,
-        };
-        Ok(versions.into_iter().map(version).collect())
     }
 
     /// Every object under `prefix`, in key order.

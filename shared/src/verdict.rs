@@ -95,6 +95,8 @@ pub enum Code {
     /// The manifest does not follow from the backup it names as the previous one.
     ChainBroken,
     ObjectMissing,
+    /// A later version or a delete marker lies on top: who reads by key alone does not get it.
+    ObjectHidden,
     ObjectTruncated,
     ObjectExtended,
     ChecksumDiffers,
