@@ -1,5 +1,7 @@
 //! Reads the manifest of a backup, whatever became of it, and the one it follows from.
 
+use std::collections::HashMap;
+
 use shared::backup::{BackupId, DatabaseName, PreviousBackup};
 use shared::key::{Key, verdicts_of_prefix};
 use shared::manifest::{BYTES_MAX, Manifest, ManifestError};
@@ -109,6 +111,52 @@ impl CommitRecord {
                 self.add(Code::ManifestOverwritten, &manifest_key, message);
                 break;
             }
+        }
+        Ok(())
+    }
+
+    /// Adds a finding for each object that whoever reads by key alone does not get: the
+    /// documented restore does, and a verdict must hold for it.
+    ///
+    /// # Errors
+    ///
+    /// The storage does not answer just now.
+    pub(crate) async fn check_hidden(
+        &mut self,
+        vault: &Bucket,
+        manifest: &Manifest,
+        prefix: &str,
+    ) -> Result<(), StoreError> {
+        let versions = match vault.versions_under(prefix).await {
+            Err(error) if error.is_transient() => return Err(error),
+            // Said of the manifest already, whose versions are listed with the same right.
+            Err(_) => return Ok(()),
+            Ok(versions) => versions,
+        };
+        let mut by_key: HashMap<&str, Vec<&Version>> = HashMap::new();
+        for version in &versions {
+            by_key.entry(&version.key).or_default().push(version);
+        }
+        for object in &manifest.objects {
+            let versions = by_key
+                .get(object.key.as_str())
+                .map_or(&[][..], Vec::as_slice);
+            let own = match &object.version_id {
+                Some(id) => versions.iter().position(|it| it.id.as_ref() == Some(id)),
+                None => versions.iter().position(|it| !it.is_delete_marker),
+            };
+            let Some(top) = own.and_then(|own| versions[own + 1..].last()) else {
+                continue;
+            };
+            let (what, remedy) = if top.is_delete_marker {
+                ("a delete marker lies", "remove the marker")
+            } else {
+                ("a later version lies", "find out who wrote it")
+            };
+            let message = format!(
+                "{what} on top of the version that was backed up: reading by key does not give it; {remedy}"
+            );
+            self.add(Code::ObjectHidden, &object.key, message);
         }
         Ok(())
     }

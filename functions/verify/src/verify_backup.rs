@@ -8,7 +8,7 @@ use age::x25519::Identity;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use shared::backup::{BackupId, BackupItem, DatabaseName};
-use shared::key::Key;
+use shared::key::{Key, backup_prefix};
 use shared::manifest::Manifest;
 use shared::sealed::sha256;
 use shared::store::{Bucket, StoreError, StoreErrorKind};
@@ -115,6 +115,8 @@ impl Verifier<'_> {
         let findings = check_manifest(manifest, database, id);
         record.findings.extend(findings);
         record.check_history(self.vault, database, id).await?;
+        let prefix = backup_prefix(database, id);
+        record.check_hidden(self.vault, manifest, &prefix).await?;
         match &manifest.previous {
             Some(previous) => {
                 record

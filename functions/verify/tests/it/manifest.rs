@@ -224,3 +224,58 @@ async fn an_event_that_contradicts_itself_is_refused() {
     };
     assert!(backup.id().is_err());
 }
+
+const MANIFEST: &str = "backups/app/20261121T010000Z-nightly/manifest.json";
+
+#[tokio::test]
+async fn what_lies_on_top_of_the_manifest_is_found_and_the_first_version_is_judged() {
+    let backup = backup();
+    for (on_top, expected) in [
+        (("v2", false), "1 later versions lie on top"),
+        (("m1", true), "hidden by a delete marker"),
+    ] {
+        let cloud = Cloud::with(&backup).await;
+        let versions = [(MANIFEST, on_top.0, on_top.1), (MANIFEST, "v1", false)];
+        cloud.weather.list_versions(&versions);
+        let report = cloud.verify(&backup).await;
+        assert_eq!(report.verdict, Some(Verdict::Failed));
+        assert_eq!(report.findings.len(), 1);
+        assert_eq!(report.findings[0].code, Code::ManifestOverwritten);
+        assert!(report.findings[0].message.contains(expected));
+        let verdict = cloud.verdict(&report).await;
+        assert_eq!(verdict.manifest_version_id.as_deref(), Some("v1"));
+        assert_eq!(verdict.totals, backup.manifest.totals);
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_is_hidden_from_who_reads_by_key_is_found() {
+    let mut backup = backup();
+    let keys: Vec<_> = backup
+        .manifest
+        .objects
+        .iter()
+        .map(|it| it.key.clone())
+        .collect();
+    backup.manifest.objects[1].version_id = Some("v1".to_owned());
+    let cloud = Cloud::with(&backup).await;
+    let listed = |on_top: &[(&str, bool)]| {
+        let mut versions = vec![(MANIFEST, "v1", false)];
+        for (id, is_delete_marker) in on_top {
+            versions.push((&keys[1], id, *is_delete_marker));
+        }
+        for key in &keys {
+            versions.push((key, "v1", false));
+        }
+        cloud.weather.list_versions(&versions);
+    };
+    listed(&[]);
+    assert_eq!(cloud.verify(&backup).await.verdict, Some(Verdict::Passed));
+    for on_top in [("v2", false), ("m1", true)] {
+        listed(&[on_top]);
+        let report = cloud.verify(&backup).await;
+        assert_eq!(report.verdict, Some(Verdict::Failed));
+        let expected = (Code::ObjectHidden, "31.dat.zst.00001.age".to_owned());
+        assert_eq!(found(&report), [expected]);
+    }
+}

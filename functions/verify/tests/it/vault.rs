@@ -151,6 +151,8 @@ struct State {
     delay: Duration,
     /// A key's end, and the status of every answer about it.
     refused: Option<(&'static str, u16)>,
+    /// What a list of versions answers.
+    versions: Option<String>,
     /// Bytes after which an answer breaks off, and how many more will.
     broken: (usize, u32),
 }
@@ -166,6 +168,23 @@ impl Weather {
 
     pub(crate) fn break_off_after(&self, bytes: usize, times: u32) {
         self.state.lock().unwrap().broken = (bytes, times);
+    }
+
+    /// Key, version, and whether it is a delete marker; the newest first.
+    pub(crate) fn list_versions(&self, versions: &[(&str, &str, bool)]) {
+        let mut xml = "<ListVersionsResult><IsTruncated>false</IsTruncated>".to_owned();
+        for (n, (key, id, is_delete_marker)) in versions.iter().rev().enumerate() {
+            let tag = if *is_delete_marker {
+                "DeleteMarker"
+            } else {
+                "Version"
+            };
+            let at = format!("2026-11-21T01:00:{:02}.000Z", n + 1);
+            xml += &format!(
+                "<{tag}><Key>{key}</Key><VersionId>{id}</VersionId><LastModified>{at}</LastModified></{tag}>"
+            );
+        }
+        self.state.lock().unwrap().versions = Some(xml + "</ListVersionsResult>");
     }
 
     pub(crate) fn breaks_left(&self) -> u32 {
@@ -194,10 +213,11 @@ async fn answer(
         } else {
             "SlowDown"
         };
-        let xml = format!("<Error><Code>{code}</Code></Error>");
-        let body = Full::new(Bytes::from(xml)).map_err(|never| match never {});
-        let answer = Response::builder().status(status);
-        return Ok(answer.body(body.boxed_unsync())?);
+        return answer_xml(status, format!("<Error><Code>{code}</Code></Error>"));
+    }
+    let asks = |what| request.uri().query().is_some_and(|it| it.contains(what));
+    if let Some(xml) = state.versions.filter(|_| asks("versions")) {
+        return answer_xml(200, xml);
     }
     let answer = hyper::service::Service::call(&service, request).await?;
     let (head, body) = answer.into_parts();
@@ -210,6 +230,12 @@ async fn answer(
         body = cut(body, limit);
     }
     Ok(Response::from_parts(head, body))
+}
+
+fn answer_xml(status: u16, xml: String) -> Result<Response<Body>, Box<dyn Error + Send + Sync>> {
+    let body = Full::new(Bytes::from(xml)).map_err(|never| match never {});
+    let answer = Response::builder().status(status);
+    Ok(answer.body(body.boxed_unsync())?)
 }
 
 /// The length stays the promised one: the connection ends instead.
