@@ -170,15 +170,19 @@ async fn newest_in(
 }
 
 fn emit(watched: &[WatchedDatabase], now: Timestamp) {
-    #[expect(clippy::cast_precision_loss, reason = "minutes stay far below 2^52")]
-    let gauge = |minutes: u64, database: Option<&str>| {
+    for (minutes, database) in gauges(watched) {
+        #[expect(clippy::cast_precision_loss, reason = "minutes stay far below 2^52")]
         telemetry::gauge(now, "BackupOverdueMinutes", minutes as f64, database);
-    };
-    for database in watched {
-        gauge(database.overdue_minutes, Some(database.database.as_str()));
     }
+}
+
+/// One for each database, and the largest for all, which is what the alarm is on.
+fn gauges(watched: &[WatchedDatabase]) -> Vec<(u64, Option<&str>)> {
+    let each = watched
+        .iter()
+        .map(|it| (it.overdue_minutes, Some(it.database.as_str())));
     let worst = watched.iter().map(|it| it.overdue_minutes).max();
-    gauge(worst.unwrap_or_default(), None);
+    each.chain([(worst.unwrap_or_default(), None)]).collect()
 }
 
 fn answer(mut watched: Vec<WatchedDatabase>) -> Watched {
@@ -190,5 +194,35 @@ fn answer(mut watched: Vec<WatchedDatabase>) -> Watched {
         databases: watched,
         databases_total,
         overdue_total,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_late_database_is_not_hidden_by_the_others() {
+        let watched = [("app", 0), ("shop", 45), ("blog", 30)].map(|(name, overdue_minutes)| {
+            WatchedDatabase {
+                database: name.parse().unwrap(),
+                overdue_minutes,
+                proof_overdue_minutes: None,
+                last_committed: None,
+                last_verified: None,
+            }
+        });
+        assert_eq!(
+            gauges(&watched),
+            [
+                (0, Some("app")),
+                (45, Some("shop")),
+                (30, Some("blog")),
+                (45, None)
+            ]
+        );
+        let answer = answer(watched.to_vec());
+        let names = answer.databases.iter().map(|it| it.database.as_str());
+        assert_eq!(names.collect::<Vec<_>>(), ["shop", "blog", "app"]);
     }
 }
