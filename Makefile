@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory
 
 ARCHITECTURE ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 STACK ?= lifeboat
+# Other selections of packages than these two would compile every dependency once more, with other features.
 CARGO_LOCAL := --locked --profile local
 BIN := $(or $(CARGO_TARGET_DIR),target)/local
 LINT := .tools/infra/bin
@@ -32,7 +33,7 @@ backup: setup ## Back up a sample database, or DATABASE_URL=postgresql://…, on
 .PHONY: test
 test: setup ## Run every test
 	@echo "test: compile (minutes the first time)"
-	@cargo build $(CARGO_LOCAL) --workspace --bins
+	@cargo build $(CARGO_LOCAL) --workspace --all-targets
 	@cargo test $(CARGO_LOCAL) --workspace
 
 .PHONY: bench
@@ -54,7 +55,8 @@ lint: .tools/infra/ready .tools/npm/asl-validator-4.0.0 ## Check formatting, cod
 	@echo "lint: cargo clippy"
 	@cargo clippy $(CARGO_LOCAL) --workspace --all-targets -- -D warnings
 	@echo "lint: infra/config/lifeboat.toml"
-	@cargo run --quiet $(CARGO_LOCAL) -p shared --example check_config infra/config/lifeboat.toml
+	@cargo build $(CARGO_LOCAL) --workspace --all-targets
+	@$(BIN)/examples/check_config infra/config/lifeboat.toml
 
 # ---- Deploy
 
@@ -72,7 +74,8 @@ package: setup .tools/infra/ready .tools/infra/build-ready pgtools ## Build what
 .PHONY: deploy
 deploy: ## Deploy to the AWS account of the environment, and take a first backup
 	@echo "deploy: check infra/config/lifeboat.toml"
-	@cargo run --quiet $(CARGO_LOCAL) -p shared --example check_config -- --complete infra/config/lifeboat.toml
+	@cargo build $(CARGO_LOCAL) --workspace --all-targets
+	@$(BIN)/examples/check_config --complete infra/config/lifeboat.toml
 	@$(MAKE) package
 	@$(LINT)/sam deploy --stack-name $(STACK) --parameter-overrides Architecture=$(ARCHITECTURE) $(PARAMETERS)
 	@infra/after_deploy.sh $(STACK)
