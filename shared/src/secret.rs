@@ -2,9 +2,10 @@
 
 use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
-use aws_sdk_secretsmanager::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
 use serde::Deserialize;
 
+use crate::aws::reason;
 use crate::backup::DatabaseName;
 use crate::database_url::{DatabaseUrl, UrlError};
 
@@ -78,7 +79,7 @@ impl Secrets {
             Some("AccessDeniedException" | "AccessDenied") => SecretError::Denied(name.to_owned()),
             _ => SecretError::Unavailable {
                 name: name.to_owned(),
-                reason: DisplayErrorContext(&error).to_string(),
+                reason: reason(&error),
             },
         })?;
         answer

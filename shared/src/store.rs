@@ -3,12 +3,13 @@
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::ResponseChecksumValidation;
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 pub use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumMode, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 
-use crate::error::Name;
+use crate::aws::reason;
+use crate::error::{Name, chain};
 
 mod versions;
 
@@ -314,7 +315,7 @@ impl Bucket {
 
 /// A checksum that does not match ends a body as a lost connection does.
 fn broken_off(error: &(dyn std::error::Error + 'static)) -> StoreErrorKind {
-    let text = DisplayErrorContext(error).to_string();
+    let text = chain(error);
     if text.contains("checksum mismatch") {
         StoreErrorKind::Damaged(text)
     } else {
@@ -327,7 +328,7 @@ where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
     let status = error.raw_response().map(|it| it.status().as_u16());
-    let text = DisplayErrorContext(error).to_string();
+    let text = reason(error);
     let kind = match (error.code(), status) {
         (Some("NoSuchKey" | "NotFound" | "NoSuchVersion"), _) | (None, Some(404)) => {
             StoreErrorKind::NotFound

@@ -14,7 +14,6 @@ mod words;
 
 use std::time::Duration;
 
-use aws_sdk_sns::error::DisplayErrorContext;
 use jiff::Timestamp;
 use lambda_runtime::Diagnostic;
 use serde::{Deserialize, Serialize};
@@ -139,7 +138,7 @@ impl Function {
         let publish = publish.subject(&message.subject).message(message.body);
         let answer = publish.send().await.map_err(|error| AlertError::Publish {
             topic: self.page_topic.clone(),
-            reason: DisplayErrorContext(error).to_string(),
+            reason: shared::aws::reason(&error),
         })?;
         let sent = Sent {
             message_id: answer.message_id.unwrap_or_default(),
