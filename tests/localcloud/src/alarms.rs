@@ -52,7 +52,7 @@ enum Missing {
     Breaching,
     NotBreaching,
     Ignore,
-    Missing,
+    Unknown,
 }
 
 impl Alarm {
@@ -86,7 +86,7 @@ impl Alarm {
                 Some("breaching") => Missing::Breaching,
                 Some("notBreaching") => Missing::NotBreaching,
                 Some("ignore") => Missing::Ignore,
-                _ => Missing::Missing,
+                _ => Missing::Unknown,
             },
             warm_up_ms: whole(
                 &properties["WarmUpConfiguration"]["WarmUpPeriodDurationInMinutes"],
@@ -112,7 +112,7 @@ impl Alarm {
         if missing == periods.len() {
             match self.missing {
                 Missing::Ignore => return before,
-                Missing::Missing => return AlarmState::InsufficientData,
+                Missing::Unknown => return AlarmState::InsufficientData,
                 Missing::Breaching | Missing::NotBreaching => {}
             }
         }

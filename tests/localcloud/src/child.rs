@@ -81,6 +81,10 @@ impl Child {
         self.child.wait().await
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     pub(crate) fn kill_group(&self) {
         kill_group(self.group.as_raw());
     }

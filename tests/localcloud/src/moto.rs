@@ -14,7 +14,7 @@ const START_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(crate) struct Moto {
-    _child: Child,
+    child: Child,
     pub(crate) url: String,
 }
 
@@ -72,8 +72,8 @@ impl Moto {
             output: Output::File(File::create(&log).map_err(failed)?),
         })
         .map_err(failed)?;
-        let moto = Self {
-            _child: child,
+        let mut moto = Self {
+            child,
             url: format!("http://127.0.0.1:{port}"),
         };
         moto.configure(http)
@@ -85,10 +85,10 @@ impl Moto {
     }
 
     /// Makes the state machines run for real, and Lambda not start containers; the first call that succeeds says it is up.
-    async fn configure(&self, http: &reqwest::Client) -> Result<(), ()> {
+    async fn configure(&mut self, http: &reqwest::Client) -> Result<(), ()> {
         let config = json!({"stepfunctions": {"execute_state_machine": true}, "lambda": {"use_docker": false}});
         let begun = Instant::now();
-        while begun.elapsed() < START_MAX {
+        while begun.elapsed() < START_MAX && !self.child.has_ended() {
             let answer = http
                 .post(format!("{}/moto-api/config", self.url))
                 .json(&config)

@@ -46,18 +46,19 @@ impl Rule {
 
 /// Every field of the pattern must match: an array lists what the value may be, an object goes deeper.
 fn matches(pattern: &Value, event: &Value) -> bool {
-    match pattern {
-        Value::Object(fields) => fields.iter().all(|(name, pattern)| match pattern {
-            Value::Array(allowed) => allowed
+    let Value::Object(fields) = pattern else {
+        return false;
+    };
+    fields
+        .iter()
+        .all(|(name, pattern)| match pattern.as_array() {
+            Some(allowed) => allowed
                 .iter()
                 .any(|allowed| is_allowed(allowed, event.get(name))),
-            Value::Object(_) => event
+            None => event
                 .get(name)
                 .is_some_and(|deeper| matches(pattern, deeper)),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-        }),
-        _ => false,
-    }
+        })
 }
 
 /// One alternative: a literal, or a test such as `{"prefix": "…"}`.
@@ -80,9 +81,9 @@ fn is_allowed(allowed: &Value, actual: Option<&Value>) -> bool {
             .zip(wanted.as_str())
             .is_some_and(|(text, wanted)| crate::iam::wildcard(wanted, text)),
         "exists" => wanted.as_bool() == Some(actual.is_some()),
-        "anything-but" => match wanted {
-            Value::Array(wanted) => actual.is_some_and(|actual| !wanted.contains(actual)),
-            wanted => actual.is_some_and(|actual| actual != wanted),
+        "anything-but" => match wanted.as_array() {
+            Some(wanted) => actual.is_some_and(|actual| !wanted.contains(actual)),
+            None => actual.is_some_and(|actual| actual != wanted),
         },
         _ => false,
     })

@@ -137,13 +137,13 @@ impl Template {
         match name {
             "Ref" => self.reference(argument.as_str().unwrap_or_default()),
             "Fn::GetAtt" => {
-                let path = match argument {
-                    Value::Array(parts) => parts
+                let path = match argument.as_array() {
+                    Some(parts) => parts
                         .iter()
                         .filter_map(Value::as_str)
                         .collect::<Vec<_>>()
                         .join("."),
-                    other => other.as_str().unwrap_or_default().to_owned(),
+                    None => argument.as_str().unwrap_or_default().to_owned(),
                 };
                 let (resource, attribute) = path.split_once('.').unwrap_or((&path, ""));
                 self.attribute(resource, attribute)
@@ -207,9 +207,9 @@ impl Template {
     }
 
     fn substitute(&self, argument: &Value) -> Result<String, TemplateError> {
-        let (text, own) = match argument {
-            Value::Array(parts) => (parts.first(), parts.get(1)),
-            text => (Some(text), None),
+        let (text, own) = match argument.as_array() {
+            Some(parts) => (parts.first(), parts.get(1)),
+            None => (Some(argument), None),
         };
         let mut rest = text.and_then(Value::as_str).unwrap_or_default();
         let mut result = String::new();

@@ -77,6 +77,10 @@ impl Cloud {
     }
 
     /// Any S3 request with somebody's keys, whatever the answer's status.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of a request, which name themselves"
+    )]
     pub async fn s3_as(
         &self,
         credentials: &Credentials,

@@ -1,7 +1,7 @@
 //! Everything that runs behind a cloud, and how it is started.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -39,17 +39,24 @@ pub(crate) struct Inner {
     pub(crate) created: jiff::Timestamp,
 }
 
-impl Inner {
-    pub(super) async fn start(options: Options) -> Result<Self, CloudError> {
-        let home = prepare_home(&options)?;
+/// What the stack is deployed into.
+#[derive(Debug)]
+struct Ground {
+    home: PathBuf,
+    http: reqwest::Client,
+    /// The gateway's address, bound before the control plane starts, which has to know it.
+    listener: TcpListener,
+    endpoint: String,
+    moto: Moto,
+    admin: Credentials,
+}
+
+impl Ground {
+    async fn prepare(options: &Options, home: PathBuf) -> Result<Self, CloudError> {
         let in_home = |source| CloudError::Home {
             path: home.clone(),
             source,
         };
-        let identities = Identities::of(&home).map_err(in_home)?;
-        let layer_root = home.join("layer");
-        layer::link_tools(&layer_root, &options.pgtools).map_err(in_home)?;
-
         let http = reqwest::Client::builder()
             .no_proxy()
             .build()
@@ -58,17 +65,30 @@ impl Inner {
             .await
             .map_err(in_home)?;
         let port = listener.local_addr().map_err(in_home)?.port();
-        let endpoint = format!("http://127.0.0.1:{port}");
         let moto = Moto::start(&http, &home, port).await?;
-
         let nobody = Credentials {
             access_key: "AKIAFIRST".into(),
             secret_key: "first".into(),
             session_token: None,
         };
-        let admin =
-            deploy::roles::create_admin(&Aws::new(http.clone(), moto.url.clone(), nobody)).await?;
-        let control = Aws::new(http.clone(), moto.url.clone(), admin.clone());
+        let first = Aws::new(http.clone(), moto.url.clone(), nobody);
+        let admin = deploy::roles::create_admin(&first).await?;
+        Ok(Self {
+            home,
+            http,
+            listener,
+            endpoint: format!("http://127.0.0.1:{port}"),
+            moto,
+            admin,
+        })
+    }
+
+    /// The control plane without the gateway, as whoever deploys.
+    fn control(&self) -> Aws {
+        Aws::new(self.http.clone(), self.moto.url.clone(), self.admin.clone())
+    }
+
+    async fn deploy(&self, options: &Options) -> Result<(Stack, Inbox), CloudError> {
         let plan = deploy::Plan {
             template: &options.template,
             parameters: &options.parameters,
@@ -76,34 +96,54 @@ impl Inner {
             artifacts: &options.artifacts,
             buckets_are_real: options.s3 == S3Backend::Moto,
         };
-        let stack = deploy::deploy(&control, &plan).await?;
-        let inbox = Inbox::open(&control, &stack.topics).await?;
+        let stack = deploy::deploy(&self.control(), &plan).await?;
+        let inbox = Inbox::open(&self.control(), &stack.topics).await?;
         if options.iam_enforced && options.s3 == S3Backend::Moto {
-            moto.enforce_iam(&http).await.map_err(CloudError::Iam)?;
+            self.moto
+                .enforce_iam(&self.http)
+                .await
+                .map_err(CloudError::Iam)?;
         }
+        Ok((stack, inbox))
+    }
 
-        let metrics = Arc::new(Metrics::default());
+    fn host(&self, options: &Options, stack: &Stack, metrics: &Arc<Metrics>) -> Arc<Host> {
         let surroundings = Surroundings {
             region: REGION.into(),
-            endpoint: endpoint.clone(),
-            layer_root: layer_root.clone(),
-            logs: home.join("logs"),
+            endpoint: self.endpoint.clone(),
+            layer_root: self.home.join("layer"),
+            logs: self.home.join("logs"),
             extra_environment: options.environment.clone(),
         };
-        let host = Arc::new(Host::new(
+        Arc::new(Host::new(
             stack.functions.clone(),
             surroundings,
             metrics.clone(),
-        ));
-        let executions = Executions::new(control, stack.rules.clone(), metrics.clone());
+        ))
+    }
+}
+
+impl Inner {
+    pub(super) async fn start(options: Options) -> Result<Self, CloudError> {
+        let home = prepare_home(&options)?;
+        let in_home = |source| CloudError::Home {
+            path: home.clone(),
+            source,
+        };
+        let identities = Identities::of(&home).map_err(in_home)?;
+        layer::link_tools(&home.join("layer"), &options.pgtools).map_err(in_home)?;
+        let ground = Ground::prepare(&options, home.clone()).await?;
+        let (stack, inbox) = ground.deploy(&options).await?;
+
+        let metrics = Arc::new(Metrics::default());
+        let host = ground.host(&options, &stack, &metrics);
+        let executions = Executions::new(ground.control(), stack.rules.clone(), metrics.clone());
         let faults = Faults::default();
-        let s3 = open_s3(options.s3, &home, &stack, &admin).map_err(in_home)?;
-        let backends = Arc::new(OnceLock::new());
-        let _first = backends.set(Backends {
-            http: http.clone(),
-            moto: moto.url.clone(),
-            admin: admin.clone(),
-            s3,
+        let backends = Backends {
+            http: ground.http.clone(),
+            moto: ground.moto.url.clone(),
+            admin: ground.admin.clone(),
+            s3: open_s3(options.s3, &home, &stack, &ground.admin).map_err(in_home)?,
             host: host.clone(),
             executions: executions.clone(),
             access: Access {
@@ -113,19 +153,20 @@ impl Inner {
                 bucket_policies: stack.bucket_policies.clone(),
             },
             faults: faults.clone(),
-        });
-        tokio::spawn(gateway::serve(listener, backends));
+            writers: gateway::Writers::default(),
+        };
+        tokio::spawn(gateway::serve(ground.listener, Arc::new(backends)));
 
         let inner = Self {
-            _moto: moto,
-            aws: Aws::new(http, endpoint, admin.clone()),
+            _moto: ground.moto,
+            aws: Aws::new(ground.http, ground.endpoint, ground.admin.clone()),
+            admin: ground.admin,
             recipients: identities.recipients.clone(),
             databases: tokio::sync::Mutex::default(),
             s3: options.s3,
             alarms: std::sync::Mutex::default(),
             created: jiff::Timestamp::try_from(std::time::SystemTime::now()).unwrap_or_default(),
             home,
-            admin,
             stack,
             host,
             executions,

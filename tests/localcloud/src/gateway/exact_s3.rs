@@ -1,43 +1,33 @@
 //! S3 over a plain folder: `s3s-fs`, with what it leaves inexact put right.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
 
+use super::writers::Writers;
+
 /// `s3s-fs` keeps a record per upload whose name holds the whole key; longer names do not fit a file system.
 const KEY_BYTES_MAX: usize = 64;
 
-/// One writer at a time per key: `s3s-fs` looks whether an object exists and writes it later, so of
-/// 16 concurrent writes with `If-None-Match: *` several would win.
+/// The folder, its inexact operations wrapped.
 pub(super) struct ExactS3 {
     folder: FileSystem,
     root: PathBuf,
-    writers: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    writers: Writers,
 }
 
 impl ExactS3 {
     pub(super) fn new(root: &Path) -> std::io::Result<Self> {
         let folder =
             FileSystem::new(root).map_err(|error| std::io::Error::other(format!("{error:?}")))?;
+        abort_uploads(root)?;
         Ok(Self {
             folder,
             root: root.to_owned(),
-            writers: Mutex::default(),
+            writers: Writers::default(),
         })
-    }
-
-    fn writer(&self, bucket: &str, key: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
-        // Nobody holds or awaits a lock that only the map refers to.
-        writers.retain(|_, lock| Arc::strong_count(lock) > 1);
-        writers
-            .entry(format!("{bucket}/{key}"))
-            .or_default()
-            .clone()
     }
 
     /// AWS says NoSuchUpload where `s3s-fs` would say AccessDenied.
@@ -80,6 +70,20 @@ impl ExactS3 {
     }
 }
 
+/// Removes uploads that nobody can complete any more, as a bucket's lifecycle does after a day.
+fn abort_uploads(root: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(root)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_record = name.starts_with(".bucket-") && name.contains(".upload-");
+        if name.starts_with(".upload") || is_record {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// A name for the upload's record in place of a key that is too long for one.
 fn short(key: &str) -> String {
     if key.len() <= KEY_BYTES_MAX {
@@ -96,8 +100,8 @@ impl S3 for ExactS3 {
         request: S3Request<PutObjectInput>,
     ) -> S3Result<S3Response<PutObjectOutput>> {
         self.bucket_exists(&request.input.bucket).await?;
-        let writer = self.writer(&request.input.bucket, &request.input.key);
-        let _alone = writer.lock().await;
+        let key = format!("{}/{}", request.input.bucket, request.input.key);
+        let _alone = self.writers.alone(key).await;
         self.folder.put_object(request).await
     }
 
@@ -109,8 +113,8 @@ impl S3 for ExactS3 {
             request.input.upload_id.clone(),
             request.input.key.len() > KEY_BYTES_MAX,
         );
-        let writer = self.writer(&request.input.bucket, &request.input.key);
-        let _alone = writer.lock().await;
+        let key = format!("{}/{}", request.input.bucket, request.input.key);
+        let _alone = self.writers.alone(key).await;
         self.upload_exists(&upload_id).await?;
         let response = self.folder.complete_multipart_upload(request).await?;
         if long {

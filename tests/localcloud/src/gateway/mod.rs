@@ -4,10 +4,11 @@ mod answer;
 mod asked;
 mod exact_s3;
 mod faults;
+mod writers;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
@@ -27,6 +28,7 @@ use crate::lambda_host::{self, Host};
 use answer::{cut, denied, lost, plain, s3_error};
 use asked::Parts;
 pub use faults::{Fault, FaultAction, Faults};
+pub(crate) use writers::Writers;
 
 /// More than any request that is buffered on its way to the control plane: a part of an upload in tests.
 const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -72,7 +74,7 @@ pub(crate) struct Access {
     pub(crate) bucket_policies: BTreeMap<String, Vec<Value>>,
 }
 
-/// Everything behind the gateway's address; set once the stack is deployed.
+/// Everything behind the gateway's address.
 #[derive(Debug)]
 pub(crate) struct Backends {
     pub(crate) http: reqwest::Client,
@@ -84,6 +86,7 @@ pub(crate) struct Backends {
     pub(crate) executions: Arc<Executions>,
     pub(crate) access: Access,
     pub(crate) faults: Faults,
+    pub(crate) writers: Writers,
 }
 
 /// S3 over a folder, for everybody whose keys the cloud has handed out.
@@ -103,21 +106,13 @@ pub(crate) fn folder_s3<'a>(
     Ok(S3::Folder(builder.build()))
 }
 
-/// Serves until the task is aborted; before the backends are there, everything is answered with 503.
-pub(crate) async fn serve(listener: TcpListener, backends: Arc<OnceLock<Backends>>) {
+/// Serves until the task is aborted.
+pub(crate) async fn serve(listener: TcpListener, backends: Arc<Backends>) {
     while let Ok((stream, _)) = listener.accept().await {
         let backends = backends.clone();
         let service = hyper::service::service_fn(move |request| {
             let backends = backends.clone();
-            async move {
-                match backends.get() {
-                    Some(backends) => backends.handle(request).await,
-                    None => Ok(plain(
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "the cloud is still starting",
-                    )),
-                }
-            }
+            async move { backends.handle(request).await }
         });
         tokio::spawn(async move {
             let _small_answers_at_once = stream.set_nodelay(true);
@@ -294,6 +289,11 @@ impl Backends {
         }
         let started =
             service == "states" && parts.header("x-amz-target").ends_with(".StartExecution");
+        let _alone = if service == "s3" && parts.headers.contains_key("if-none-match") {
+            Some(self.writers.alone(parts.path.clone()).await)
+        } else {
+            None
+        };
         let request = reqwest::Request::try_from(request.map(reqwest::Body::from))
             .map_err(std::io::Error::other)?;
         let response = match self.http.execute(request).await {

@@ -14,6 +14,7 @@ mod gateway;
 mod host;
 mod machines;
 mod modelled;
+mod project;
 
 /// A cloud that runs the fixture's template; the home disappears with the guard.
 async fn start(change: impl FnOnce(&mut Options)) -> (Cloud, TempDir) {

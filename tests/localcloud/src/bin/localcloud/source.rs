@@ -70,6 +70,7 @@ fn database_name(url: &str) -> Option<String> {
         .or_else(|| url.strip_prefix("postgres://"))?;
     let path = rest.split(['?', '#']).next()?;
     let name = path.split_once('/').map_or("", |(_, name)| name);
+    let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
     let name: String = name
         .chars()
         .map(|char| {
@@ -101,6 +102,7 @@ mod tests {
                 Some("my-shop"),
             ),
             ("postgres://h/app", Some("app")),
+            ("postgresql://h/My%20Shop", Some("my-shop")),
             ("postgresql://u:secret@h", Some("database")),
             ("postgresql://h/___", Some("database")),
             ("mysql://h/app", None),

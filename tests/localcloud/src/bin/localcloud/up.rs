@@ -70,7 +70,7 @@ fn instructions(cloud: &Cloud, database: &str, environment: &str) -> String {
          \x20 aws() {{ {} \"$@\"; }}\n\
          \x20 aws stepfunctions start-execution --state-machine-arn {machine} --name \"$(date +%s)\" --input '{{\"databases\":[\"{database}\"]}}'\n\
          \x20 aws stepfunctions list-executions --state-machine-arn {machine}\n\
-         \x20 aws lambda invoke --function-name {verify} --cli-binary-format raw-in-base64-out --payload '{{\"watch\":{{}}}}' /dev/stdout\n\
+         \x20 aws lambda invoke --function-name {verify} --payload '{{\"watch\":{{}}}}' /dev/stdout\n\
          \x20 aws s3 ls --recursive s3://{vault}/\n\n\
          Ctrl-C, or `localcloud down`, stops it.",
         cloud.endpoint(),
