@@ -1,3 +1,8 @@
+//! End to end: the real functions, a real PostgreSQL, the cloud on this machine.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod docs;
+mod format;
+mod harness;
 mod infra;
+mod tidy;
