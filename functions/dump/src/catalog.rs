@@ -1,11 +1,9 @@
-//! What is asked of the database: facts for the preflight, and what the manifest records.
+//! What is asked of the database: facts for the preflight, and what its tables are.
 
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use shared::manifest::{
-    Column, DatabaseSettings, Extension, Generated, Identity, MigrationHead, QualifiedName,
-};
+use shared::manifest::{Column, Generated, Identity};
 use shared::pg::{Connection, PgError, Row};
 
 use crate::error::DumpError;
@@ -56,7 +54,7 @@ pub struct Server {
     pub encoding: String,
 }
 
-fn asking(doing: &'static str) -> impl Fn(PgError) -> DumpError {
+pub fn asking(doing: &'static str) -> impl Fn(PgError) -> DumpError {
     move |source| DumpError::Query { doing, source }
 }
 
@@ -291,157 +289,11 @@ pub fn primary_keys(
     Ok(keys)
 }
 
-pub fn extensions(connection: &mut Connection) -> Result<Vec<Extension>, DumpError> {
-    let rows = connection
-        .query(
-            "SELECT e.extname, e.extversion, n.nspname
-             FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace ORDER BY 1",
-        )
-        .map_err(asking("its extensions"))?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let mut row = Values::of(row);
-            Extension {
-                name: row.text(),
-                version: row.text(),
-                schema: row.text(),
-            }
-        })
-        .collect())
-}
-
-/// What a copy of this database has to be created with.
-pub fn settings(
-    connection: &mut Connection,
-    server: &Server,
-) -> Result<DatabaseSettings, DumpError> {
-    let (provider, locale) = match server.version_num {
-        ..150_000 => ("'c'", "NULL"),
-        150_000..170_000 => ("datlocprovider", "daticulocale"),
-        _ => ("datlocprovider", "datlocale"),
-    };
-    let sql = format!(
-        "SELECT datcollate, datctype, {provider}, {locale},
-                (SELECT current_setting('lc_monetary') WHERE EXISTS (
-                    SELECT FROM pg_attribute WHERE atttypid IN ('money'::regtype, 'money[]'::regtype)))
-         FROM pg_database WHERE datname = current_database()"
-    );
-    let mut row = Values::first(connection.query(sql).map_err(asking("its settings"))?);
-    Ok(DatabaseSettings {
-        encoding: server.encoding.clone(),
-        collate: row.text(),
-        ctype: row.text(),
-        locale_provider: match row.text().as_str() {
-            "i" => "icu",
-            "b" => "builtin",
-            _ => "libc",
-        }
-        .to_owned(),
-        icu_locale: row.optional(),
-        lc_monetary: row.optional(),
-    })
-}
-
-/// Names the cluster; a role that may not ask gets `None`.
-pub fn system_identifier(connection: &mut Connection) -> Result<Option<String>, DumpError> {
-    match connection.query_value("SELECT system_identifier FROM pg_control_system()") {
-        Ok(identifier) => Ok(Some(identifier)),
-        Err(PgError::Server(_)) => Ok(None),
-        Err(error) => Err(asking("who it is")(error)),
-    }
-}
-
 /// Bytes that large objects take on disk, for the estimate of what is to be copied.
 pub fn large_object_bytes(connection: &mut Connection) -> Result<u64, DumpError> {
     let size = connection.query_value("SELECT pg_table_size('pg_largeobject')");
     let size = size.map_err(asking("how large its large objects are"))?;
     Ok(size.parse().unwrap_or_default())
-}
-
-/// The tables of known migration tools, and how each names its newest applied migration.
-const MIGRATION_TOOLS: [(&str, &str, &str); 7] = [
-    (
-        "drizzle",
-        "__drizzle_migrations",
-        "SELECT hash FROM {} ORDER BY created_at DESC LIMIT 1",
-    ),
-    (
-        "prisma",
-        "_prisma_migrations",
-        "SELECT migration_name FROM {} WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL
-         ORDER BY finished_at DESC LIMIT 1",
-    ),
-    (
-        "sqlx",
-        "_sqlx_migrations",
-        "SELECT version || ' ' || description FROM {} WHERE success ORDER BY version DESC LIMIT 1",
-    ),
-    (
-        "diesel",
-        "__diesel_schema_migrations",
-        "SELECT version FROM {} ORDER BY version DESC LIMIT 1",
-    ),
-    (
-        "flyway",
-        "flyway_schema_history",
-        "SELECT concat_ws(' ', version, description) FROM {} WHERE success
-         ORDER BY installed_rank DESC LIMIT 1",
-    ),
-    (
-        "rails",
-        "schema_migrations",
-        "SELECT version FROM {} ORDER BY version DESC LIMIT 1",
-    ),
-    (
-        "alembic",
-        "alembic_version",
-        "SELECT version_num FROM {} LIMIT 1",
-    ),
-];
-
-/// The newest applied migration, asked on the snapshot by a session that may fail: a table of
-/// the right name need not have the right columns.
-pub fn migration_head(
-    connection: &mut Connection,
-    relations: &HashMap<u32, Relation>,
-    begin: &str,
-) -> Result<(Option<MigrationHead>, Option<String>), DumpError> {
-    for (tool, table, question) in MIGRATION_TOOLS {
-        let Some(relation) = relations.values().find(|it| it.name == table) else {
-            continue;
-        };
-        let name = format!("\"{}\".\"{table}\"", relation.schema.replace('"', "\"\""));
-        let answer = connection.query(format!("{begin}; {}", question.replace("{}", &name)));
-        let answer = match answer {
-            Ok(rows) => Ok(rows
-                .into_iter()
-                .next_back()
-                .map(|row| Values::of(row).text())),
-            Err(PgError::Server(error)) => Err(error),
-            Err(error) => return Err(asking("its migrations")(error)),
-        };
-        connection
-            .query("ROLLBACK")
-            .map_err(asking("its migrations"))?;
-        return Ok(match answer {
-            Ok(head) => {
-                let table = QualifiedName {
-                    schema: relation.schema.clone(),
-                    name: relation.name.clone(),
-                };
-                let tool = tool.to_owned();
-                (head.map(|head| MigrationHead { tool, table, head }), None)
-            }
-            Err(error) => {
-                let warning = format!(
-                    "{name} looks like {tool}'s, but its newest migration cannot be read: {error}"
-                );
-                (None, Some(warning))
-            }
-        });
-    }
-    Ok((None, None))
 }
 
 fn oid_array(oids: &[u32]) -> String {
@@ -459,7 +311,7 @@ impl Values {
         Self(row.into_iter())
     }
 
-    fn first(rows: Vec<Row>) -> Self {
+    pub fn first(rows: Vec<Row>) -> Self {
         Self::of(rows.into_iter().next().unwrap_or_default())
     }
 

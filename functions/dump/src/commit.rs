@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use shared::archive::{TableOfContents, lossy};
+use shared::archive::TableOfContents;
 use shared::fingerprint::Fingerprint;
 use shared::key::object_name;
 use shared::manifest::{Column, Content, LargeObjects, Object, Sequence, Table, Totals};
@@ -11,6 +11,7 @@ use shared::store::Written;
 use crate::catalog::Relation;
 use crate::copy::Copied;
 use crate::error::DumpError;
+use crate::names::Names;
 use crate::plan::{Plan, PlannedTable};
 
 /// What the catalog says of the tables, by oid.
@@ -19,6 +20,7 @@ pub struct TableFacts {
     pub relations: HashMap<u32, Relation>,
     pub columns: HashMap<u32, Vec<Column>>,
     pub primary_keys: HashMap<u32, Vec<String>>,
+    pub names: Names,
 }
 
 /// The parts of the manifest that follow from the copy.
@@ -41,7 +43,7 @@ pub fn inventory(
     written: &HashMap<String, Written>,
 ) -> Result<Inventory, DumpError> {
     let mut inventory = Inventory {
-        sequences: sequences(toc),
+        sequences: sequences(toc, &facts.names),
         ..Inventory::default()
     };
     // Keys of one table sort in the order of its slices.
@@ -137,14 +139,14 @@ fn table(
     Ok(table)
 }
 
-fn sequences(toc: &TableOfContents) -> Vec<Sequence> {
+fn sequences(toc: &TableOfContents, names: &Names) -> Vec<Sequence> {
     let entries = toc.entries.iter().filter(|entry| entry.is("SEQUENCE SET"));
     entries
         .filter_map(|entry| {
             let (last_value, is_called) = entry.sequence_value()?;
             Some(Sequence {
-                schema: lossy(&entry.namespace).into_owned(),
-                name: lossy(&entry.tag).into_owned(),
+                schema: names.text(entry.namespace.as_deref().unwrap_or_default()),
+                name: names.text(entry.tag.as_deref().unwrap_or_default()),
                 last_value,
                 is_called,
             })

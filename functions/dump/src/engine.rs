@@ -13,7 +13,7 @@ use shared::backup::{BackupId, BackupItem};
 use shared::client_tools::{self, Client};
 use shared::database_url::DatabaseUrl;
 use shared::key::Key;
-use shared::manifest::{self, Content, Manifest, Run, Source, Tools};
+use shared::manifest::{Content, Manifest};
 use shared::pg::{Connection, pin_reading, refuse_transaction_pooler};
 use shared::policy::{DatabasePolicy, Policy};
 use shared::store::{Bucket, StoreErrorKind};
@@ -25,7 +25,9 @@ use crate::commit::{self, TableFacts};
 use crate::coordinator;
 use crate::copy::{Copied, Copier};
 use crate::crew::Crew;
+use crate::describe;
 use crate::error::DumpError;
+use crate::names::Names;
 use crate::plan::{self, Plan};
 use crate::planner::{self, Planned};
 use crate::preflight;
@@ -185,11 +187,17 @@ fn prepare(
                 .map(|it| format!("{}.{}", it.schema, it.name))
                 .collect();
             if gone.is_empty() {
-                let plan = plan::plan(&planned.toc, &relations, slice_bytes)?;
+                let names = if server.encoding == "UTF8" || !is_convertible(server) {
+                    Names::default()
+                } else {
+                    Names::convert(coordinator, &planned.toc)?
+                };
+                let plan = plan::plan(&planned.toc, &relations, &names, slice_bytes)?;
                 let facts = TableFacts {
                     columns: catalog::columns(coordinator, &oids)?,
                     primary_keys: catalog::primary_keys(coordinator, &oids)?,
                     relations,
+                    names,
                 };
                 return Ok(Prepared {
                     server: server.clone(),
@@ -232,12 +240,16 @@ fn late_tables(toc: &TableOfContents, locked: &HashSet<u32>) -> Result<Vec<Vec<u
 /// Encodings without a conversion to UTF-8: names come as they are.
 const NOT_CONVERTIBLE: [&str; 2] = ["SQL_ASCII", "MULE_INTERNAL"];
 
+fn is_convertible(server: &Server) -> bool {
+    !NOT_CONVERTIBLE.contains(&server.encoding.as_str())
+}
+
 /// The manifest is UTF-8. `SET` fixes no snapshot and may stand in a transaction.
 fn read_names_as_utf8(connection: &mut Connection, server: &Server) -> Result<(), DumpError> {
-    let encoding = if NOT_CONVERTIBLE.contains(&server.encoding.as_str()) {
-        &server.encoding
-    } else {
+    let encoding = if is_convertible(server) {
         "UTF8"
+    } else {
+        &server.encoding
     };
     set_encoding(connection, encoding)
 }
@@ -280,7 +292,7 @@ fn copy_and_commit(
         counters: &counters,
         stop: uploads.stop(),
     };
-    let mut manifest = describe(
+    let mut manifest = describe::describe(
         order,
         sessions,
         &server,
@@ -341,72 +353,6 @@ fn store_small(
         large_objects: None,
     };
     Ok(objects.into_iter().map(copied).collect())
-}
-
-/// Everything in the manifest that is known before the copy.
-fn describe(
-    order: &Order<'_>,
-    sessions: &mut Sessions,
-    server: &Server,
-    copier: &Copier<'_>,
-    (snapshot, planned, facts): (&Snapshot, &Planned, &TableFacts),
-) -> Result<Manifest, DumpError> {
-    let worker = sessions
-        .workers
-        .first_mut()
-        .ok_or(DumpError::Internal("no workers"))?;
-    let begin = copier.begin();
-    let (migration_head, warning) = catalog::migration_head(worker, &facts.relations, &begin)?;
-    let pg_dump = shared::archive::lossy(&planned.toc.pg_dump_version);
-    Ok(Manifest {
-        format: manifest::FORMAT,
-        backup_id: order.id,
-        database: order.item.database.clone(),
-        kind: order.item.kind,
-        attempt: order.attempt.to_owned(),
-        previous: order.item.previous.clone(),
-        scheduled_at: order.id.scheduled_at(),
-        started_at: order.started_at,
-        snapshot_at: snapshot.at,
-        finished_at: order.started_at,
-        source: Source {
-            provider: order.database.provider,
-            host: order.url.host.clone(),
-            port: order.url.port,
-            database: order.url.database.clone(),
-            user: order.url.user.clone(),
-            server_version: server.version.clone(),
-            server_version_num: server.version_num,
-            lsn: snapshot.lsn.clone(),
-            system_identifier: catalog::system_identifier(&mut sessions.watcher)?,
-        },
-        tools: Tools {
-            lifeboat: env!("CARGO_PKG_VERSION").to_owned(),
-            pg_dump: pg_dump.split(' ').next().unwrap_or_default().to_owned(),
-        },
-        archive_version: planned.toc.version_text(),
-        recipients: order.policy.recipients.clone(),
-        settings: catalog::settings(&mut sessions.coordinator, server)?,
-        extensions: catalog::extensions(&mut sessions.coordinator)?,
-        objects: Vec::new(),
-        tables: Vec::new(),
-        sequences: Vec::new(),
-        large_objects: Vec::new(),
-        migration_head,
-        left_out: planned.warnings.clone(),
-        warnings: warning.into_iter().collect(),
-        totals: manifest::Totals::default(),
-        run: Run {
-            connections: order.connections,
-            zstd_level: ZSTD_LEVEL,
-            seconds: 0.0,
-            copy_bytes_per_second: 0.0,
-            cpu_seconds: 0.0,
-            peak_memory_bytes: 0,
-            planner_seconds: planned.seconds,
-            planner_peak_memory_bytes: planned.peak_memory_bytes,
-        },
-    })
 }
 
 /// The moment from which there is a backup. A manifest that is there already may be our own,

@@ -7,6 +7,7 @@ use shared::manifest::QualifiedName;
 
 use crate::catalog::Relation;
 use crate::error::DumpError;
+use crate::names::Names;
 
 /// One piece: what one connection copies in one transaction into one stored object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +79,7 @@ pub fn table_oids(toc: &TableOfContents) -> Result<Vec<u32>, DumpError> {
 pub fn plan(
     toc: &TableOfContents,
     relations: &HashMap<u32, Relation>,
+    names: &Names,
     slice_bytes: u64,
 ) -> Result<Plan, DumpError> {
     let mut plan = Plan::default();
@@ -97,7 +99,7 @@ pub fn plan(
                     table: display_name(entry),
                     oid,
                 })?;
-                let (table, slices) = plan_table(entry, dump_id, relation, slice_bytes)?;
+                let (table, slices) = plan_table(entry, relation, names, slice_bytes)?;
                 plan.weight += relation.bytes;
                 plan.tables.push(table);
                 plan.jobs.extend(slices.into_iter().map(Job::Slice));
@@ -112,25 +114,25 @@ pub fn plan(
 
 fn plan_table(
     entry: &Entry,
-    dump_id: u32,
     relation: &Relation,
+    names: &Names,
     slice_bytes: u64,
 ) -> Result<(PlannedTable, Vec<Slice>), DumpError> {
     let unreadable = || DumpError::CopyStatement {
         table: display_name(entry),
     };
+    let dump_id = u32::try_from(entry.dump_id).unwrap_or_default();
     let statement = entry.copy_statement.as_deref().unwrap_or_default();
     let statement = CopyStatement::parse(statement).ok_or_else(unreadable)?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let load_via = entry.loads_via_partition_root().then(|| QualifiedName {
-        schema: text(&statement.schema),
-        name: text(&statement.table),
+        schema: names.text(&statement.schema),
+        name: names.text(&statement.table),
     });
     let slices = slices(entry, dump_id, relation, &statement.columns, slice_bytes);
     let table = PlannedTable {
         dump_id,
         oid: relation.oid,
-        copy_columns: statement.columns.iter().map(|it| text(it)).collect(),
+        copy_columns: statement.columns.iter().map(|it| names.text(it)).collect(),
         load_via,
         slices: u32::try_from(slices.len()).unwrap_or(u32::MAX),
     };
@@ -263,7 +265,13 @@ mod tests {
             pg_dump_version: None,
             entries: vec![entry],
         };
-        let plan = plan(&toc, &HashMap::from([(7, relation)]), 256 * MIB).unwrap();
+        let plan = plan(
+            &toc,
+            &HashMap::from([(7, relation)]),
+            &Names::default(),
+            256 * MIB,
+        )
+        .unwrap();
         let statements: Vec<String> = plan
             .jobs
             .iter()

@@ -23,11 +23,17 @@ const STATEMENTS: &str = "
         FROM pg_roles r WHERE r.rolname !~ '^pg_'
         UNION ALL
         SELECT 2, r.rolname,
-               format('ALTER ROLE %I%s SET %I = %L;', r.rolname,
+               format('ALTER ROLE %I%s SET %I = %s;', r.rolname,
                    CASE WHEN s.setdatabase <> 0 THEN format(' IN DATABASE %I', d.datname) END,
-                   split_part(c, '=', 1), substr(c, strpos(c, '=') + 1))
+                   c.setting,
+                   -- The value of a list is stored as a list of quoted names already.
+                   CASE WHEN c.setting ~ '^(search_path|temp_tablespaces|(local|session|shared)_preload_libraries)$'
+                        THEN coalesce(nullif(c.value, '\"\"'), '''''')
+                        ELSE quote_literal(c.value) END)
         FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole
-        LEFT JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) AS c
+        LEFT JOIN pg_database d ON d.oid = s.setdatabase,
+             LATERAL (SELECT split_part(one, '=', 1) AS setting, substr(one, strpos(one, '=') + 1) AS value
+                      FROM unnest(s.setconfig) AS one) AS c
         WHERE s.setdatabase = 0 OR d.datname = current_database()
         UNION ALL
         SELECT 3, r.rolname,
