@@ -3,7 +3,10 @@
 use localcloud::postgres::{DatabaseOptions, Major, quoted};
 use shared::fingerprint::{Fingerprint, LargeObjectHash};
 
-use super::{DOCUMENT, Taken, assert_proven, assert_same_text, dump_as_text, service, shell};
+use super::{
+    DOCUMENT, SERVICE_IN_ANOTHER_ORDER, Taken, assert_proven, assert_same_database,
+    assert_same_text, dump_as_text, service, shell,
+};
 use crate::harness::{Backup, Document, cluster};
 
 const MAJOR: Major = Major::V18;
@@ -59,23 +62,29 @@ fn one_table_comes_back_alone_and_its_fingerprint_can_be_computed_by_hand() {
 }
 
 #[test]
-fn schema_first_and_data_later_make_the_same_tables() {
-    let backup = back_up("apart");
+fn the_schema_comes_back_alone_from_one_object() {
+    let backup = back_up("schema-only");
     let cluster = cluster(MAJOR);
-    let copy = "apart copy";
-    let mut shell = shell("apart", &backup, cluster, copy);
+    let copy = "schema-only copy";
+    let mut shell = shell("schema-only", &backup, cluster, copy);
     shell.run(&["identity", "fetch", "create", "schema-only"]);
     let schema = ["--schema-only".to_owned()];
     assert_same_text(
         &dump_as_text(cluster, service(MAJOR), &schema),
         &dump_as_text(cluster, copy, &schema),
     );
-    std::fs::remove_dir_all(shell.folder.join("archive")).unwrap();
-    shell.run(&["open", "data-only"]);
-    assert_same_text(
-        &dump_as_text(cluster, service(MAJOR), &[]),
-        &dump_as_text(cluster, copy, &[]),
-    );
+    let rows = "SELECT count(*) FROM work.tasks";
+    assert_eq!(cluster.psql(copy, rows).unwrap(), "0");
+}
+
+#[test]
+fn three_sections_make_the_same_database() {
+    let backup = back_up("sections");
+    let cluster = cluster(MAJOR);
+    let copy = "sections copy";
+    shell("sections", &backup, cluster, copy)
+        .run(&["identity", "fetch", "open", "create", "sections"]);
+    assert_same_database(cluster, (service(MAJOR), copy), &SERVICE_IN_ANOTHER_ORDER);
     assert_proven(cluster, &backup, copy);
 }
 

@@ -112,7 +112,9 @@ fn every_sequence_has_the_value_that_the_source_has() {
     };
     let manifest = taken.back_up("counted").manifest;
     let all = "SELECT format('SELECT last_value, is_called FROM %I.%I', schemaname, sequencename)
-               FROM pg_sequences ORDER BY schemaname COLLATE \"C\", sequencename COLLATE \"C\"";
+               FROM pg_sequences
+               WHERE schemaname <> 'config' OR sequencename = 'ticket' -- the extension's own
+               ORDER BY schemaname COLLATE \"C\", sequencename COLLATE \"C\"";
     let questions = cluster
         .psql(kinds(major), all)
         .unwrap()

@@ -4,7 +4,7 @@ use std::process::{Child, Stdio};
 
 use localcloud::postgres::{Cluster, DatabaseOptions, Major};
 
-use super::{Taken, assert_proven, restore};
+use super::{Load, Taken, assert_proven, restore};
 use crate::harness::{assert_same_text, cluster, dump_as_text, succeeds};
 
 /// pgbench on its own tables until it is dropped.
@@ -58,7 +58,7 @@ fn a_database_under_writes_is_backed_up_at_one_instant(major: Major, name: &'sta
     drop(writers);
 
     let copy = format!("{name} copy");
-    restore(name, &backup, cluster, &copy);
+    restore(name, &backup, (cluster, &copy), Load::Parallel);
     let schema = ["--schema-only".to_owned()];
     assert_same_text(
         &dump_as_text(cluster, name, &schema),

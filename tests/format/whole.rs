@@ -3,15 +3,23 @@
 use localcloud::every_kind::{self, ROWS_IN_ANOTHER_ORDER};
 use localcloud::postgres::{Cluster, Major};
 
-use super::{DOCUMENT, Taken, assert_proven, assert_same_database, kinds, restore, service, shell};
-use crate::harness::{Backup, Shell, assert_same_text, cluster, dump_as_text};
+use super::{
+    DOCUMENT, Load, SERVICE_IN_ANOTHER_ORDER, Taken, assert_proven, assert_same_database, kinds,
+    restore, service, shell,
+};
+use crate::harness::{Backup, Shell, assert_same_text, cluster, dump, dump_as_text, item, verify};
 
 /// Takes the backup, restores it and compares; what was taken.
-fn there_and_back(name: &str, taken: &Taken, in_another_order: &[(&str, &str)]) -> Backup {
+fn there_and_back(
+    name: &str,
+    taken: &Taken,
+    load: Load,
+    in_another_order: &[(&str, &str)],
+) -> Backup {
     let cluster = cluster(taken.major);
     let backup = taken.back_up(name);
     let copy = format!("{name} copy");
-    restore(name, &backup, cluster, &copy);
+    restore(name, &backup, (cluster, &copy), load);
     assert_same_database(cluster, (taken.database, &copy), in_another_order);
     assert_proven(cluster, &backup, &copy);
     backup
@@ -34,7 +42,7 @@ fn every_kind_comes_back(major: Major, connections: u32) {
         slice_mib: 1,
     };
     let name = format!("kinds-{}-{connections}", major.0);
-    let backup = there_and_back(&name, &taken, &ROWS_IN_ANOTHER_ORDER);
+    let backup = there_and_back(&name, &taken, Load::InOrder, &ROWS_IN_ANOTHER_ORDER);
     assert!(sliced_tables(&backup) > 0, "nothing was cut");
 }
 
@@ -72,8 +80,13 @@ fn a_service_with_many_tables_comes_back_in_slices() {
         connections: 4,
         slice_mib: 1,
     };
-    let backup = there_and_back("service", &taken, &[]);
+    let backup = there_and_back("service", &taken, Load::Parallel, &SERVICE_IN_ANOTHER_ORDER);
     assert!(sliced_tables(&backup) > 1, "hardly anything was cut");
+    // The same event once more changes nothing.
+    let again = item("service", "2026-11-21T01:00:00Z");
+    let answer = String::from_utf8_lossy(&dump(&again).payload).into_owned();
+    assert!(answer.contains("\"already_committed\""), "{answer}");
+    assert_eq!(verify(&again)["verdict"], "passed");
     // Slice size and connections are nobody's business but the run's.
     let other = Taken {
         connections: 1,
@@ -100,7 +113,7 @@ fn latin1_comes_back_byte_for_byte() {
         connections: 1,
         slice_mib: 256,
     };
-    let backup = there_and_back("latin1", &taken, &[]);
+    let backup = there_and_back("latin1", &taken, Load::Parallel, &[]);
     assert_eq!(backup.manifest.settings.encoding, "LATIN1");
     let names: Vec<&str> = backup
         .manifest
@@ -109,6 +122,10 @@ fn latin1_comes_back_byte_for_byte() {
         .map(|it| it.name.as_str())
         .collect();
     assert_eq!(names, ["café", "sizes"]);
+    assert_eq!(
+        backup.manifest.tables[0].copy_columns,
+        ["id", "größe", "raw"]
+    );
 }
 
 #[test]
@@ -121,7 +138,7 @@ fn bytes_without_an_encoding_come_back_byte_for_byte() {
         connections: 4,
         slice_mib: 256,
     };
-    let backup = there_and_back("sql-ascii", &taken, &[]);
+    let backup = there_and_back("sql-ascii", &taken, Load::Parallel, &[]);
     assert_eq!(backup.manifest.settings.encoding, "SQL_ASCII");
 }
 
@@ -147,7 +164,7 @@ fn a_new_server_gets_roles_settings_and_subscriptions_too() {
 
     let target = Cluster::temporary(major).unwrap();
     let mut shell = shell("moving", &backup, &target, "postgres");
-    let (_, complaints) = shell.run(&["identity", "fetch", "check", "open", "new-server"]);
+    let (_, complaints) = shell.run(&["identity", "fetch", "check", "open", "roles", "new-server"]);
     for complaint in complaints.lines() {
         assert!(
             complaint.contains("role \"postgres\" already exists"),
@@ -201,6 +218,10 @@ fn a_newer_pg_restore_has_one_harmless_complaint_about_an_older_server() {
         let known = "ERROR:  unrecognized configuration parameter \"transaction_timeout\"";
         assert!(error.contains(known), "{error}");
     }
-    assert_same_database(cluster, (taken.database, "older copy"), &[]);
+    assert_same_database(
+        cluster,
+        (taken.database, "older copy"),
+        &SERVICE_IN_ANOTHER_ORDER,
+    );
     assert_proven(cluster, &backup, "older copy");
 }

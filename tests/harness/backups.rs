@@ -8,24 +8,24 @@ use super::{cloud, wait};
 
 /// A committed and verified backup.
 #[derive(Debug)]
-pub(crate) struct Backup {
-    pub(crate) manifest: Manifest,
+pub struct Backup {
+    pub manifest: Manifest,
     /// `s3://…` of its folder.
-    pub(crate) uri: String,
+    pub uri: String,
 }
 
 /// The event of an on-demand backup. The same `scheduled_time` is the same backup.
-pub(crate) fn item(database: &str, scheduled_time: &str) -> Value {
+pub fn item(database: &str, scheduled_time: &str) -> Value {
     json!({"database": database, "kind": "on-demand", "scheduled_time": scheduled_time})
 }
 
 /// Runs the dump function.
-pub(crate) fn dump(item: &Value) -> Invoked {
+pub fn dump(item: &Value) -> Invoked {
     wait(cloud().invoke("DumpFunction", item)).unwrap()
 }
 
 /// Runs the verify function until it has a verdict, and returns its last answer.
-pub(crate) fn verify(item: &Value) -> Value {
+pub fn verify(item: &Value) -> Value {
     let mut event = json!({"backup": item});
     loop {
         let invoked = wait(cloud().invoke("VerifyFunction", &event)).unwrap();
@@ -39,7 +39,7 @@ pub(crate) fn verify(item: &Value) -> Value {
 }
 
 /// Takes a backup of a configured database and verifies it.
-pub(crate) fn back_up(database: &str) -> Backup {
+pub fn back_up(database: &str) -> Backup {
     let item = item(database, "2026-11-21T01:00:00Z");
     let invoked = dump(&item);
     let answer: Value = serde_json::from_slice(&invoked.payload).unwrap();

@@ -8,13 +8,13 @@ use localcloud::postgres::{Major, pgtools_dir};
 use localcloud::{Cloud, Database, Options};
 
 /// Runs a future of the cloud, which has threads of its own, to its end.
-pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
+pub fn wait<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     runtime.unwrap().block_on(future)
 }
 
 /// A folder of this process for tests' files; those of ended processes are removed.
-pub(crate) fn scratch() -> &'static Path {
+pub fn scratch() -> &'static Path {
     static SCRATCH: OnceLock<PathBuf> = OnceLock::new();
     SCRATCH.get_or_init(|| {
         let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e");
@@ -31,7 +31,7 @@ pub(crate) fn scratch() -> &'static Path {
 }
 
 /// The cloud, with S3 as a plain folder and the functions built beside this program.
-pub(crate) fn cloud() -> &'static Cloud {
+pub fn cloud() -> &'static Cloud {
     static CLOUD: OnceLock<Cloud> = OnceLock::new();
     CLOUD.get_or_init(|| {
         let pgtools = scratch().join("pgtools");
@@ -45,7 +45,7 @@ pub(crate) fn cloud() -> &'static Cloud {
 }
 
 /// Makes `url` a database of the configuration; `extra` is further lines of its block.
-pub(crate) fn configure(name: &str, url: String, extra: &str) {
+pub fn configure(name: &str, url: String, extra: &str) {
     let database = Database {
         name: name.to_owned(),
         provider: "postgres".to_owned(),

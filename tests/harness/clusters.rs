@@ -7,7 +7,7 @@ use localcloud::postgres::{Cluster, Major};
 use super::succeeds;
 
 /// The server of this major that all tests share.
-pub(crate) fn cluster(major: Major) -> &'static Cluster {
+pub fn cluster(major: Major) -> &'static Cluster {
     static CLUSTERS: [OnceLock<Cluster>; Major::ALL.len()] =
         [const { OnceLock::new() }; Major::ALL.len()];
     let index = Major::ALL.iter().position(|it| *it == major).unwrap();
@@ -16,7 +16,7 @@ pub(crate) fn cluster(major: Major) -> &'static Cluster {
 
 /// The whole database as `pg_dump` prints it, with a fixed restrict key so that two dumps of equal
 /// databases are equal. Bytes that are no UTF-8 become visible and stay different from each other.
-pub(crate) fn dump_as_text(cluster: &Cluster, database: &str, options: &[String]) -> String {
+pub fn dump_as_text(cluster: &Cluster, database: &str, options: &[String]) -> String {
     let mut dump = cluster.client("pg_dump", database).unwrap();
     dump.arg("--restrict-key=x").args(options);
     let text = succeeds(&mut dump);
@@ -24,7 +24,7 @@ pub(crate) fn dump_as_text(cluster: &Cluster, database: &str, options: &[String]
 }
 
 /// Names the first line that differs, where an assertion on the whole would print megabytes.
-pub(crate) fn assert_same_text(source: &str, copy: &str) {
+pub fn assert_same_text(source: &str, copy: &str) {
     for (number, (one, other)) in source.lines().zip(copy.lines()).enumerate() {
         assert_eq!(one, other, "line {} of the dumps differs", number + 1);
     }

@@ -4,25 +4,25 @@ use std::path::Path;
 
 /// One fenced block.
 #[derive(Clone, Debug)]
-pub(crate) struct Block {
+pub struct Block {
     /// The language after the opening fence: `sh`.
-    pub(crate) language: String,
+    pub language: String,
     /// The rest of that line: which test runs the block.
-    pub(crate) name: String,
-    pub(crate) text: String,
-    pub(crate) line: usize,
+    pub name: String,
+    pub text: String,
+    pub line: usize,
 }
 
 /// One Markdown file of the project.
 #[derive(Debug)]
-pub(crate) struct Document {
-    pub(crate) path: String,
-    pub(crate) text: String,
+pub struct Document {
+    pub path: String,
+    pub text: String,
 }
 
 impl Document {
     /// `path` is relative to the root of the project.
-    pub(crate) fn read(path: &str) -> Self {
+    pub fn read(path: &str) -> Self {
         let file = localcloud::workspace::root().join(Path::new(path));
         let text = std::fs::read_to_string(&file);
         let text = text.unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -32,7 +32,7 @@ impl Document {
         }
     }
 
-    pub(crate) fn blocks(&self) -> Vec<Block> {
+    pub fn blocks(&self) -> Vec<Block> {
         let mut blocks = Vec::new();
         let mut open: Option<Block> = None;
         for (index, line) in self.text.lines().enumerate() {
@@ -59,7 +59,7 @@ impl Document {
     }
 
     /// The text of the only `sh` block of this name, to the letter.
-    pub(crate) fn block(&self, name: &str) -> String {
+    pub fn block(&self, name: &str) -> String {
         let mut blocks = self.blocks();
         blocks.retain(|block| block.language == "sh" && block.name == name);
         assert_eq!(blocks.len(), 1, "blocks named {name} in {}", self.path);

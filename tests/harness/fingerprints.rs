@@ -10,7 +10,7 @@ use shared::manifest::{Manifest, QualifiedName, Table};
 use shared::pg::{Connection, pin_reading};
 
 /// Rows and fingerprint by what is compared: a table, or the root that its rows are loaded through.
-pub(crate) type Proof = BTreeMap<QualifiedName, (u64, Fingerprint)>;
+pub type Proof = BTreeMap<QualifiedName, (u64, Fingerprint)>;
 
 fn connect(cluster: &Cluster, manifest: &Manifest, database: &str) -> Connection {
     let url = DatabaseUrl::parse(&cluster.url(database, SUPERUSER)).unwrap();
@@ -23,7 +23,7 @@ fn connect(cluster: &Cluster, manifest: &Manifest, database: &str) -> Connection
 
 /// What the manifest says, and what the copy in `database` holds. Tables whose names are no text
 /// in any encoding are left to the comparison of whole dumps.
-pub(crate) fn fingerprints_of_copy(
+pub fn fingerprints_of_copy(
     cluster: &Cluster,
     manifest: &Manifest,
     database: &str,
@@ -86,7 +86,7 @@ fn scan(
 }
 
 /// Count and fingerprint of all large objects: in the manifest, in the copy.
-pub(crate) fn large_objects_of_copy(
+pub fn large_objects_of_copy(
     cluster: &Cluster,
     manifest: &Manifest,
     database: &str,

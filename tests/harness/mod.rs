@@ -10,9 +10,9 @@ mod document;
 mod fingerprints;
 mod shell;
 
-pub(crate) use backups::{Backup, back_up, dump, item, verify};
-pub(crate) use clouds::{cloud, configure, scratch, wait};
-pub(crate) use clusters::{assert_same_text, cluster, dump_as_text};
-pub(crate) use document::{Block, Document};
-pub(crate) use fingerprints::{fingerprints_of_copy, large_objects_of_copy};
-pub(crate) use shell::{Shell, succeeds};
+pub use backups::{Backup, back_up, dump, item, verify};
+pub use clouds::{cloud, configure, scratch, wait};
+pub use clusters::{assert_same_text, cluster, dump_as_text};
+pub use document::{Block, Document};
+pub use fingerprints::{fingerprints_of_copy, large_objects_of_copy};
+pub use shell::{Shell, succeeds};

@@ -9,7 +9,7 @@ use localcloud::postgres::{Cluster, Major, bin_dir};
 use super::{Document, cloud, scratch};
 
 /// Runs a command to its end and returns what it printed.
-pub(crate) fn succeeds(command: &mut Command) -> Vec<u8> {
+pub fn succeeds(command: &mut Command) -> Vec<u8> {
     let output = command.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {stderr}");
@@ -18,15 +18,15 @@ pub(crate) fn succeeds(command: &mut Command) -> Vec<u8> {
 
 /// A folder of its own, the environment that a document asks for, and the document.
 #[derive(Debug)]
-pub(crate) struct Shell {
-    pub(crate) folder: PathBuf,
+pub struct Shell {
+    pub folder: PathBuf,
     command: Command,
     document: Document,
 }
 
 impl Shell {
     /// `name` is unique among the tests. PostgreSQL's programs are those of `major`.
-    pub(crate) fn new(document: &str, name: &str, major: Major) -> Self {
+    pub fn new(document: &str, name: &str, major: Major) -> Self {
         let folder = scratch().join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let tools = localcloud::workspace::root().join(".tools/venv/bin");
@@ -50,27 +50,27 @@ impl Shell {
         }
     }
 
-    pub(crate) fn env(mut self, name: &str, value: impl AsRef<str>) -> Self {
+    pub fn env(mut self, name: &str, value: impl AsRef<str>) -> Self {
         self.command.env(name, value.as_ref());
         self
     }
 
     /// Points PostgreSQL's programs at `database` of `cluster`.
-    pub(crate) fn connect(mut self, cluster: &Cluster, database: &str) -> Self {
+    pub fn connect(mut self, cluster: &Cluster, database: &str) -> Self {
         cluster.connect(&mut self.command, database);
         self
     }
 
     /// Runs the document's blocks of these names, one after the other in one shell; what they
     /// print and what they complain about.
-    pub(crate) fn run(&mut self, blocks: &[&str]) -> (String, String) {
+    pub fn run(&mut self, blocks: &[&str]) -> (String, String) {
         let (is_success, stdout, stderr) = self.try_run(blocks);
         assert!(is_success, "{blocks:?}: {stderr}");
         (stdout, stderr)
     }
 
     /// The same, whether it succeeds or not.
-    pub(crate) fn try_run(&mut self, blocks: &[&str]) -> (bool, String, String) {
+    pub fn try_run(&mut self, blocks: &[&str]) -> (bool, String, String) {
         let script: String = blocks
             .iter()
             .map(|name| self.document.block(name))
