@@ -31,7 +31,7 @@ use crate::names::Names;
 use crate::plan::{self, Plan};
 use crate::planner::{self, Planned};
 use crate::preflight;
-use crate::progress::Counters;
+use crate::progress::{COMMIT_MARGIN, Counters};
 use crate::roles;
 use crate::stop::Stop;
 use crate::upload::Uploads;
@@ -107,6 +107,10 @@ pub fn run(order: &Order<'_>) -> Result<Outcome, DumpError> {
         order.handle.clone(),
         Arc::clone(&stop),
         buffers,
+        order
+            .deadline
+            .checked_sub(COMMIT_MARGIN)
+            .unwrap_or(order.deadline),
     );
     let uploads = Arc::new(uploads);
     let result = copy_and_commit(order, &mut sessions, prepared, &uploads, &usage);

@@ -60,7 +60,7 @@ pub enum DumpError {
     #[error("pg_dump could not be started")]
     PlannerStart(#[source] io::Error),
     #[error("pg_dump ended before its table of contents was complete: {stderr}")]
-    Planner { stderr: String },
+    Planner { is_transient: bool, stderr: String },
     #[error("pg_dump gave no sign of life for {} s and was ended; its last words: {stderr}", .stalled.as_secs())]
     PlannerStalled { stalled: Duration, stderr: String },
     #[error("pg_dump's table of contents")]
@@ -104,6 +104,10 @@ pub enum DumpError {
         needed_seconds: u64,
         left_seconds: u64,
     },
+    #[error(
+        "everything was copied, but the storage did not take all of it in the invocation's time; see whether S3 and the way to it are well, or give the function more time"
+    )]
+    UploadsOutOfTime,
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the machine: {doing}")]
@@ -141,10 +145,13 @@ impl DumpError {
             Self::Store(error) if error.is_transient() => Name::Transient,
             Self::Locked { .. }
             | Self::Rewritten { .. }
+            | Self::Planner {
+                is_transient: true, ..
+            }
             | Self::PlannerStalled { .. }
             | Self::CoordinatorLost(_)
             | Self::Yielded { .. } => Name::Transient,
-            Self::OutOfTime { .. } => Name::OutOfTime,
+            Self::OutOfTime { .. } | Self::UploadsOutOfTime => Name::OutOfTime,
             Self::Query { .. }
             | Self::PlannerStart(_)
             | Self::Planner { .. }

@@ -253,8 +253,25 @@ fn failure(stderr: &str) -> DumpError {
     if said.contains("out of shared memory") {
         DumpError::LockTableFull { said }
     } else {
-        DumpError::Planner { stderr: said }
+        DumpError::Planner {
+            is_transient: has_lost_its_server(stderr),
+            stderr: said,
+        }
     }
+}
+
+/// Whether the same may succeed later, from the words of libpq and the server; `pg_dump` shows no SQLSTATE.
+fn has_lost_its_server(stderr: &str) -> bool {
+    const WORDS: [&str; 7] = [
+        "connection to server",
+        "server closed the connection",
+        "could not receive data from server",
+        "could not send data to server",
+        "SSL connection has been closed",
+        "terminating connection",
+        "lock timeout",
+    ];
+    WORDS.iter().any(|it| stderr.contains(it))
 }
 
 /// Errors and their details; what it was doing otherwise.
@@ -275,6 +292,14 @@ fn last_words(stderr: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lost_server_is_told_from_a_server_that_refuses() {
+        let lost = "pg_dump: error: query failed: server closed the connection unexpectedly";
+        assert!(has_lost_its_server(lost));
+        let refused = "pg_dump: error: query failed: ERROR:  permission denied for table t";
+        assert!(!has_lost_its_server(refused));
+    }
 
     #[test]
     fn warnings_and_errors_are_told_from_progress() {

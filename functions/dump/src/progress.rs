@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Before this, a rate says nothing.
 const SETTLING: Duration = Duration::from_secs(15);
 /// Kept for completing uploads and writing the manifest.
-const COMMIT_MARGIN: Duration = Duration::from_secs(5);
+pub const COMMIT_MARGIN: Duration = Duration::from_secs(5);
 /// A forecast may be off by this factor before the run is given up on it.
 const DOUBT: f64 = 1.3;
 /// A running job counts at most this share of its weight: only its end proves the rest.

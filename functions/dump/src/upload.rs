@@ -3,11 +3,13 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use shared::store::{Bucket, Part, StoreErrorKind, Upload, Written};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::error::DumpError;
@@ -22,6 +24,8 @@ const LARGER_PART_BYTES: usize = 32 << 20;
 const PARTS_MAX: i32 = 10_000;
 /// Requests at a time for small objects and for completing.
 const POOL: usize = 16;
+/// How often whoever waits for memory looks whether the run was stopped.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// The budget counts in these.
 const UNIT: usize = 64 << 10;
 
@@ -32,6 +36,8 @@ pub struct Uploads {
     stop: Arc<Stop>,
     memory: Arc<Semaphore>,
     memory_units: u32,
+    /// From here on there is only time to clean up.
+    until: Instant,
     pool: Arc<Semaphore>,
     tasks: Mutex<JoinSet<()>>,
     open: Mutex<Vec<Arc<OpenUpload>>>,
@@ -67,8 +73,15 @@ impl OpenUpload {
 }
 
 impl Uploads {
-    /// `buffers`: how many parts may be on their way at a time.
-    pub fn new(bucket: Bucket, handle: Handle, stop: Arc<Stop>, buffers: u32) -> Self {
+    /// `buffers`: how many parts may be on their way at a time. `until`: when waiting for the
+    /// storage ends.
+    pub fn new(
+        bucket: Bucket,
+        handle: Handle,
+        stop: Arc<Stop>,
+        buffers: u32,
+        until: Instant,
+    ) -> Self {
         let memory_units = buffers.max(1) * (PART_BYTES / UNIT) as u32;
         Self {
             bucket,
@@ -76,6 +89,7 @@ impl Uploads {
             stop,
             memory: Arc::new(Semaphore::new(memory_units as usize)),
             memory_units,
+            until,
             pool: Arc::new(Semaphore::new(POOL)),
             tasks: Mutex::new(JoinSet::new()),
             open: Mutex::new(Vec::new()),
@@ -102,21 +116,29 @@ impl Uploads {
     /// Waits for everything that is on its way.
     pub fn settle(&self) -> Result<(), DumpError> {
         let mut tasks = std::mem::take(&mut *lock(&self.tasks));
-        self.handle.block_on(async {
+        self.in_time(async {
             while let Some(ended) = tasks.join_next().await {
                 if ended.is_err() {
                     self.stop.fail(DumpError::Internal("an upload panicked"));
                 }
             }
-        });
+            Ok(())
+        })?;
         self.stop.check()
+    }
+
+    fn in_time<T>(&self, work: impl Future<Output = Result<T, DumpError>>) -> Result<T, DumpError> {
+        self.handle.block_on(async {
+            let work = tokio::time::timeout_at(self.until.into(), work).await;
+            work.unwrap_or(Err(DumpError::UploadsOutOfTime))
+        })
     }
 
     /// Makes the large objects exist; returns where everything ended up, by key.
     pub fn commit(&self) -> Result<HashMap<String, Written>, DumpError> {
         self.settle()?;
         let open = lock(&self.open).clone();
-        self.handle.block_on(async {
+        self.in_time(async {
             let mut tasks = JoinSet::new();
             for upload in open {
                 let (parts, stored_bytes) = upload.complete_parts()?;
@@ -161,8 +183,7 @@ impl Uploads {
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
         // What needs more than there is in all gets all of it.
         let units = units.min(self.memory_units);
-        let memory = Arc::clone(&self.memory).acquire_many_owned(units);
-        let Ok(memory) = self.handle.block_on(memory) else {
+        let Some(memory) = self.acquire(units) else {
             return;
         };
         let stop = Arc::clone(&self.stop);
@@ -173,6 +194,22 @@ impl Uploads {
             }
         };
         lock(&self.tasks).spawn_on(task, &self.handle);
+    }
+}
+
+impl Uploads {
+    /// Waits for memory, but not for a storage that has stopped taking bytes: `None` once the run was stopped.
+    fn acquire(&self, units: u32) -> Option<OwnedSemaphorePermit> {
+        self.handle.block_on(async {
+            let mut memory = pin!(Arc::clone(&self.memory).acquire_many_owned(units));
+            while !self.stop.is_stopped() {
+                if let Ok(memory) = tokio::time::timeout(LOOK_EVERY, memory.as_mut()).await {
+                    // The semaphore is never closed.
+                    return memory.ok();
+                }
+            }
+            None
+        })
     }
 }
 
