@@ -110,18 +110,34 @@ impl PgError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Stalled(_) | Self::Lost(_) => true,
+            // The resolver's own words (EAI_AGAIN); the standard library gives no code.
+            Self::UnknownHost { source, .. } => source.to_string().contains("Temporary failure"),
             // Connection exceptions, too many connections and other shortages, shutdown,
             // lost snapshots, lock conflicts.
             Self::Server(error) => ["08", "53", "57", "40", "55P03"]
                 .iter()
                 .any(|class| error.code.starts_with(class)),
-            Self::UnknownHost { .. }
-            | Self::NoTls { .. }
+            Self::NoTls { .. }
             | Self::UntrustedTls { .. }
             | Self::Authentication { .. }
             | Self::AuthenticationMethod { .. }
             | Self::Protocol(_)
             | Self::Pooled(_) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resolver_that_does_not_answer_is_not_an_unknown_host() {
+        let unknown = |words: &str| PgError::UnknownHost {
+            host: "db.example".to_owned(),
+            source: io::Error::other(format!("failed to lookup address information: {words}")),
+        };
+        assert!(unknown("Temporary failure in name resolution").is_transient());
+        assert!(!unknown("Name or service not known").is_transient());
     }
 }
