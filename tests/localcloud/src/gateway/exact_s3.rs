@@ -1,6 +1,8 @@
 //! S3 over a plain folder: `s3s-fs`, with what it leaves inexact put right.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
@@ -16,6 +18,8 @@ pub(super) struct ExactS3 {
     folder: FileSystem,
     root: PathBuf,
     writers: Writers,
+    /// Bucket and key of every upload that is neither completed nor aborted, by id; `s3s-fs` does not list them.
+    open_uploads: Mutex<BTreeMap<String, (String, String)>>,
 }
 
 impl ExactS3 {
@@ -27,6 +31,7 @@ impl ExactS3 {
             folder,
             root: root.to_owned(),
             writers: Writers::default(),
+            open_uploads: Mutex::default(),
         })
     }
 
@@ -43,6 +48,12 @@ impl ExactS3 {
         } else {
             Err(s3_error!(NoSuchUpload))
         }
+    }
+
+    fn open_uploads(&self) -> MutexGuard<'_, BTreeMap<String, (String, String)>> {
+        self.open_uploads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn bucket_exists(&self, bucket: &str) -> S3Result<()> {
@@ -117,6 +128,7 @@ impl S3 for ExactS3 {
         let _alone = self.writers.alone(key).await;
         self.upload_exists(&upload_id).await?;
         let response = self.folder.complete_multipart_upload(request).await?;
+        self.open_uploads().remove(&upload_id);
         if long {
             self.forget(&upload_id).await;
         }
@@ -128,9 +140,13 @@ impl S3 for ExactS3 {
         mut request: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         self.bucket_exists(&request.input.bucket).await?;
-        let key = request.input.key.clone();
+        let (bucket, key) = (request.input.bucket.clone(), request.input.key.clone());
         request.input.key = short(&key);
         let mut response = self.folder.create_multipart_upload(request).await?;
+        if let Some(upload_id) = &response.output.upload_id {
+            self.open_uploads()
+                .insert(upload_id.clone(), (bucket, key.clone()));
+        }
         response.output.key = Some(key);
         Ok(response)
     }
@@ -149,7 +165,38 @@ impl S3 for ExactS3 {
     ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
         self.upload_exists(&request.input.upload_id).await?;
         request.input.key = short(&request.input.key);
-        self.folder.abort_multipart_upload(request).await
+        let upload_id = request.input.upload_id.clone();
+        let response = self.folder.abort_multipart_upload(request).await?;
+        self.open_uploads().remove(&upload_id);
+        Ok(response)
+    }
+
+    /// Those of this cloud's own time, all of them in one page.
+    async fn list_multipart_uploads(
+        &self,
+        request: S3Request<ListMultipartUploadsInput>,
+    ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
+        self.bucket_exists(&request.input.bucket).await?;
+        let (wanted, prefix) = (
+            request.input.bucket,
+            request.input.prefix.unwrap_or_default(),
+        );
+        let open = self.open_uploads();
+        let matching = open
+            .iter()
+            .filter(|(_, (bucket, key))| *bucket == wanted && key.starts_with(&prefix));
+        let uploads = matching.map(|(upload_id, (_, key))| MultipartUpload {
+            key: Some(key.clone()),
+            upload_id: Some(upload_id.clone()),
+            ..MultipartUpload::default()
+        });
+        let uploads = Some(uploads.collect());
+        Ok(S3Response::new(ListMultipartUploadsOutput {
+            bucket: Some(wanted.clone()),
+            is_truncated: Some(false),
+            uploads,
+            ..ListMultipartUploadsOutput::default()
+        }))
     }
 
     async fn list_parts(
