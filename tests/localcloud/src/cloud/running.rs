@@ -151,6 +151,7 @@ impl Inner {
                 roles: stack.roles.clone(),
                 machine_roles: stack.machine_roles.clone(),
                 bucket_policies: stack.bucket_policies.clone(),
+                secrets: stack.secrets.clone(),
             },
             faults: faults.clone(),
             writers: gateway::Writers::default(),

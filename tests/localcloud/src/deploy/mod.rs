@@ -63,6 +63,7 @@ pub(crate) struct Stack {
     pub(crate) roles: BTreeMap<String, Role>,
     pub(crate) machine_roles: BTreeMap<String, String>,
     pub(crate) bucket_policies: BTreeMap<String, Vec<Value>>,
+    pub(crate) secrets: Vec<String>,
     pub(crate) buckets: Vec<String>,
     pub(crate) topics: Vec<String>,
     pub(crate) rules: Vec<Rule>,
@@ -110,12 +111,14 @@ pub(crate) async fn deploy(aws: &Aws, plan: &Plan<'_>) -> Result<Stack, DeployEr
             .collect()
     };
     let topics = physical(template.of_type("AWS::SNS::Topic")?);
+    let secrets = physical(template.of_type("AWS::SecretsManager::Secret")?);
     Ok(Stack {
         functions: functions(&template, &roles, plan.artifacts)?,
         rules: rules(&template)?,
         buckets: physical(buckets),
         topics,
         bucket_policies,
+        secrets,
         machine_roles,
         roles,
         template,

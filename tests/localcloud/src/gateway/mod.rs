@@ -72,6 +72,20 @@ pub(crate) struct Access {
     pub(crate) machine_roles: BTreeMap<String, String>,
     /// By bucket.
     pub(crate) bucket_policies: BTreeMap<String, Vec<Value>>,
+    /// ARNs of the template's secrets, each with the random end that its creation gave it.
+    pub(crate) secrets: Vec<String>,
+}
+
+impl Access {
+    /// A secret asked for by name is, to a policy, the ARN that it has.
+    fn with_real_arn(&self, mut request: iam::Request) -> iam::Request {
+        let without_end = |arn: &str| arn.rsplit_once('-').map(|(arn, _)| arn.to_owned());
+        let asked = without_end(&request.resource);
+        if let Some(arn) = self.secrets.iter().find(|arn| without_end(arn) == asked) {
+            request.resource.clone_from(arn);
+        }
+        request
+    }
 }
 
 /// Everything behind the gateway's address.
@@ -209,7 +223,9 @@ impl Backends {
         if !self.access.enforced || service == "moto" {
             return None;
         }
-        let request = asked::asked(service, parts, body);
+        let request = self
+            .access
+            .with_real_arn(asked::asked(service, parts, body));
         let may = match access_key {
             Some(key) if key == self.admin.access_key => true,
             Some(ENGINE_ACCESS_KEY) => self.engine_role(&request).is_some(),
