@@ -3,7 +3,10 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod docs;
+mod faults;
 mod format;
 mod harness;
 mod infra;
+mod nightly;
+mod roles;
 mod tidy;

@@ -1,10 +1,11 @@
 //! The cloud that all tests share.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use localcloud::postgres::{Major, pgtools_dir};
+use localcloud::postgres::{Authority, Major, pgtools_dir};
 use localcloud::{Cloud, Database, Options};
 
 /// Runs a future of the cloud, which has threads of its own, to its end.
@@ -30,6 +31,18 @@ pub fn scratch() -> &'static Path {
     })
 }
 
+/// The only authority whose certificates the functions accept from a database.
+pub fn authority() -> &'static Authority {
+    static AUTHORITY: OnceLock<Authority> = OnceLock::new();
+    AUTHORITY.get_or_init(|| Authority::create(&scratch().join("authority")).unwrap())
+}
+
+/// The environment that makes functions trust [`authority`].
+pub fn trusting_our_authority() -> BTreeMap<String, String> {
+    let roots = authority().root_certificate();
+    BTreeMap::from([("SSL_CERT_FILE".to_owned(), roots.display().to_string())])
+}
+
 /// The cloud, with S3 as a plain folder and the functions built beside this program.
 pub fn cloud() -> &'static Cloud {
     static CLOUD: OnceLock<Cloud> = OnceLock::new();
@@ -38,6 +51,7 @@ pub fn cloud() -> &'static Cloud {
         pgtools_dir(&pgtools, &Major::ALL).unwrap();
         let options = Options {
             pgtools,
+            environment: trusting_our_authority(),
             ..Options::new(scratch().join("cloud"))
         };
         wait(Cloud::start(options)).unwrap()

@@ -11,7 +11,7 @@ mod fingerprints;
 mod shell;
 
 pub use backups::{Backup, back_up, dump, item, verify};
-pub use clouds::{cloud, configure, scratch, wait};
+pub use clouds::{authority, cloud, configure, scratch, trusting_our_authority, wait};
 pub use clusters::{assert_same_text, cluster, dump_as_text};
 pub use document::{Block, Document};
 pub use fingerprints::{fingerprints_of_copy, large_objects_of_copy};
