@@ -114,10 +114,10 @@ pub fn run(order: &Order<'_>) -> Result<Outcome, DumpError> {
     );
     let uploads = Arc::new(uploads);
     let result = copy_and_commit(order, &mut sessions, prepared, &uploads, &usage);
-    if result.is_err() {
+    result.map_err(|error| {
         uploads.abort();
-    }
-    result
+        stop.cause_of(error)
+    })
 }
 
 fn open(order: &Order<'_>) -> Result<(Sessions, Server), DumpError> {

@@ -43,6 +43,11 @@ impl Stop {
         }
     }
 
+    /// What `error` follows from: the first failure, unless that is `error` itself.
+    pub fn cause_of(&self, error: DumpError) -> DumpError {
+        self.lock(&self.failure).take().unwrap_or(error)
+    }
+
     fn lock<'a, T>(&self, mutex: &'a Mutex<T>) -> std::sync::MutexGuard<'a, T> {
         // A thread that panicked has left a whole value behind: all updates are single steps.
         mutex
