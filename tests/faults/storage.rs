@@ -203,7 +203,7 @@ async fn a_storage_that_stays_down_fails_the_run_and_the_next_one_succeeds() {
     alone.cloud.faults().add(fault(
         &calls_of_dump()[0],
         u32::MAX,
-        status(503, "SlowDown"),
+        status(500, "InternalError"),
     ));
     let ended = subject.back_up().await;
     alone.cloud.faults().clear();
