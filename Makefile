@@ -38,8 +38,8 @@ test: setup ## Run every test
 
 .PHONY: bench
 bench: setup ## Measure against pg_dump on the same database and storage
-	@cargo build $(CARGO_LOCAL) -p dump -p verify -p alert -p localcloud
-	@cargo run $(CARGO_LOCAL) -p e2e --bin bench
+	@cargo build $(CARGO_LOCAL) --workspace --bins
+	@$(BIN)/bench
 
 .PHONY: lint
 lint: .tools/infra/ready .tools/npm/asl-validator-4.0.0 ## Check formatting, code, template, state machines, crates, configuration

@@ -81,7 +81,7 @@ fn a_service_with_many_tables_comes_back_in_slices() {
         slice_mib: 1,
     };
     let backup = there_and_back("service", &taken, Load::Parallel, &SERVICE_IN_ANOTHER_ORDER);
-    assert!(sliced_tables(&backup) > 1, "hardly anything was cut");
+    assert!(sliced_tables(&backup) > 0, "nothing was cut");
     // The same event once more changes nothing.
     let again = item("service", "2026-11-21T01:00:00Z");
     let answer = String::from_utf8_lossy(&dump(&again).payload).into_owned();
