@@ -12,8 +12,11 @@ const ROW: f64 = 22.0;
 const GAP: f64 = 34.0;
 const TOP: f64 = 64.0;
 
+/// Title, what is drawn, unit.
+type Group<'a> = (&'a str, &'a dyn Fn(&Line) -> f64, &'a str);
+
 pub(crate) fn svg(report: &Report) -> String {
-    let groups: [(&str, &dyn Fn(&Line) -> f64, &str); 3] = [
+    let groups: [Group<'_>; 3] = [
         ("Wall time", &|it| it.wall_seconds, "s"),
         (
             "CPU time of the client programs",
