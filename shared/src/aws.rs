@@ -20,7 +20,7 @@ pub async fn load() -> SdkConfig {
         .operation_attempt_timeout(Duration::from_secs(120))
         .build();
     aws_config::defaults(BehaviorVersion::latest())
-        .retry_config(RetryConfig::standard().with_max_attempts(5))
+        .retry_config(RetryConfig::standard())
         .timeout_config(timeouts)
         .load()
         .await

@@ -190,11 +190,11 @@ async fn a_storage_that_stays_down_fails_the_run_and_the_next_one_succeeds() {
             .add(fault(call, u32::MAX, status(503, "SlowDown")));
         let invoked = alone.cloud.invoke("dump", &subject.item()).await.unwrap();
         let answer: serde_json::Value = serde_json::from_slice(&invoked.payload).unwrap();
-        assert!(
-            invoked.failed && answer["errorType"] == "Transient",
-            "{}: {answer}",
-            call.0
-        );
+        // Which of the two depends on how long the SDK's retries waited.
+        let is_clean = ["Transient", "OutOfTime"]
+            .map(Into::into)
+            .contains(&answer["errorType"]);
+        assert!(invoked.failed && is_clean, "{}: {answer}", call.0);
         let nothing: [String; 0] = [];
         assert_eq!(subject.open_uploads().await, nothing, "{}", call.0);
         assert_eq!(subject.manifests().await.len(), 0, "{}", call.0);
