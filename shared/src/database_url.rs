@@ -124,6 +124,14 @@ impl DatabaseUrl {
         Ok(parsed)
     }
 
+    /// Another database of the same server, as the same user.
+    pub fn with_database(&self, database: &str) -> Self {
+        Self {
+            database: database.to_owned(),
+            ..self.clone()
+        }
+    }
+
     /// Whether `host` is a directory that holds the server's socket.
     pub fn is_socket(&self) -> bool {
         self.host.starts_with('/')

@@ -19,6 +19,7 @@ pub mod error;
 pub mod history;
 pub mod opened;
 pub mod pg;
+pub mod restore;
 pub mod sealed;
 pub mod secret;
 pub mod store;

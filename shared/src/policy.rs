@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::backup::DatabaseName;
 
+mod target;
+
+pub use target::{InvalidTargetName, RestorePolicy, TargetName, TargetPolicy};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Provider {
@@ -21,6 +25,8 @@ pub struct Policy {
     /// age public keys: two or more, one of them offline.
     pub recipients: Vec<String>,
     pub databases: Vec<DatabasePolicy>,
+    /// Where backups may be restored to.
+    pub targets: Vec<TargetPolicy>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -29,6 +35,8 @@ struct File {
     recipients: Vec<String>,
     #[serde(default)]
     database: Vec<DatabasePolicy>,
+    #[serde(default)]
+    target: Vec<TargetPolicy>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -50,6 +58,9 @@ pub struct DatabasePolicy {
     /// Tables above this many MiB (heap and TOAST) are cut into slices.
     #[serde(default = "slice_mib")]
     pub slice_mib: u32,
+    /// What restores and drills leave out.
+    #[serde(default)]
+    pub restore: RestorePolicy,
 }
 
 fn late_after_minutes() -> u32 {
@@ -87,6 +98,8 @@ pub enum PolicyError {
     RepeatedRecipient(String),
     #[error("lifeboat.toml: there are two databases named {0}")]
     RepeatedDatabase(DatabaseName),
+    #[error("lifeboat.toml: there are two targets named {0}")]
+    RepeatedTarget(TargetName),
     #[error("lifeboat.toml: {database}: {setting} = {value} is out of range: {range}")]
     OutOfRange {
         database: DatabaseName,
@@ -110,14 +123,25 @@ impl Policy {
             }
             check_ranges(database)?;
         }
+        let mut targets = BTreeSet::new();
+        for target in &file.target {
+            if !targets.insert(&target.name) {
+                return Err(PolicyError::RepeatedTarget(target.name.clone()));
+            }
+        }
         Ok(Self {
             recipients: file.recipients,
             databases: file.database,
+            targets: file.target,
         })
     }
 
     pub fn database(&self, name: &DatabaseName) -> Option<&DatabasePolicy> {
         self.databases.iter().find(|it| it.name == *name)
+    }
+
+    pub fn target(&self, name: &TargetName) -> Option<&TargetPolicy> {
+        self.targets.iter().find(|it| it.name == *name)
     }
 }
 
@@ -229,10 +253,38 @@ mod tests {
                 "KEYS\n[[database]]\nname='a'\nprovider='neon'\nslice_mib=-1",
                 "invalid value",
             ),
+            (
+                "KEYS\n[[target]]\nname='a'\n[[target]]\nname='a'\nlive=true",
+                "two targets named a",
+            ),
+            ("KEYS\n[[target]]\nname='A'", "is not the name of a target"),
+            (
+                "KEYS\n[[target]]\nname='a'\nclean=true",
+                "unknown field `clean`",
+            ),
+            (
+                "KEYS\n[[database]]\nname='a'\nprovider='neon'\n[database.restore]\nleave_out=['x']",
+                "unknown field `leave_out`",
+            ),
         ] {
             let error = error_of(text);
             assert!(error.contains(expected), "{text}\n{error}");
         }
+    }
+
+    #[test]
+    fn a_target_is_not_live_unless_it_says_so() {
+        let policy = Policy::parse(&format!(
+            "recipients = [\"{ONLINE}\", \"{OFFLINE}\"]\n[[target]]\nname = \"standby\"\n\
+             [[database]]\nname = \"app\"\nprovider = \"neon\"\n\
+             [database.restore]\nleave_out_extensions = [\"pg_graphql\"]\n"
+        ))
+        .unwrap();
+        let standby = policy.target(&"standby".parse().unwrap()).unwrap();
+        assert!(!standby.live);
+        let restore = &policy.databases[0].restore;
+        assert_eq!(restore.leave_out_extensions, ["pg_graphql"]);
+        assert_eq!(restore.leave_out_schemas, Vec::<String>::new());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::aws::reason;
 use crate::backup::DatabaseName;
 use crate::database_url::{DatabaseUrl, UrlError};
+use crate::policy::TargetName;
 
 /// Reads secrets; no value is ever printed.
 #[derive(Debug)]
@@ -61,6 +62,13 @@ impl Secrets {
     /// The connection URL in `lifeboat/database/<name>`, plain or as `{"url": …}`.
     pub async fn database_url(&self, database: &DatabaseName) -> Result<DatabaseUrl, SecretError> {
         let name = format!("lifeboat/database/{database}");
+        let value = self.read(&name).await?;
+        parse_database_secret(name, &value)
+    }
+
+    /// The connection URL in `lifeboat/target/<name>`, plain or as `{"url": …}`.
+    pub async fn target_url(&self, target: &TargetName) -> Result<DatabaseUrl, SecretError> {
+        let name = format!("lifeboat/target/{target}");
         let value = self.read(&name).await?;
         parse_database_secret(name, &value)
     }

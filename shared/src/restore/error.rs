@@ -1,0 +1,100 @@
+//! Why a restore stopped, by what the operator does about it.
+
+use std::io;
+
+use crate::archive::ReadError;
+use crate::backup::{BackupId, DatabaseName};
+use crate::error::Name;
+use crate::manifest::ManifestError;
+use crate::pg::PgError;
+use crate::store::StoreError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    #[error("there is no backup {id} of {database}: list the bucket, or ask for the latest")]
+    NoBackup {
+        database: DatabaseName,
+        id: BackupId,
+    },
+    #[error("read backup {id} of {database}")]
+    Store {
+        database: DatabaseName,
+        id: BackupId,
+        #[source]
+        source: StoreError,
+    },
+    #[error("the manifest of {id}: take another backup")]
+    Manifest {
+        id: BackupId,
+        #[source]
+        source: ManifestError,
+    },
+    #[error("the table of contents of {id}: take another backup")]
+    Archive {
+        id: BackupId,
+        #[source]
+        source: ReadError,
+    },
+    /// The stored bytes are not those that the manifest describes.
+    #[error(
+        "{key} is not what the manifest says: {what}; run verify on this backup, and restore another"
+    )]
+    Damaged { key: String, what: String },
+    #[error("{0}")]
+    Refused(String),
+    #[error("connect to the target")]
+    Connect(#[source] PgError),
+    #[error("ask the target: {doing}")]
+    Query {
+        doing: &'static str,
+        #[source]
+        source: PgError,
+    },
+    /// The target is unusable from here on, and says so in its comment.
+    #[error("{what}: {remedy}")]
+    Job {
+        what: String,
+        remedy: String,
+        #[source]
+        source: PgError,
+    },
+    #[error(
+        "{what} needs about {needed_seconds} s, an invocation has {available_seconds} s: restore on any machine that reaches the bucket, with `make restore`, where there is no deadline"
+    )]
+    OutOfTime {
+        what: String,
+        needed_seconds: u64,
+        available_seconds: u64,
+    },
+    #[error("{doing}")]
+    System {
+        doing: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl RestoreError {
+    /// What the state machine is told.
+    pub fn name(&self) -> Name {
+        match self {
+            Self::NoBackup { .. } | Self::Refused(_) => Name::Refused,
+            Self::Store { source, .. } => source.name(),
+            Self::Connect(source) | Self::Query { source, .. } | Self::Job { source, .. } => {
+                if source.is_transient() {
+                    Name::Transient
+                } else {
+                    Name::Failed
+                }
+            }
+            Self::OutOfTime { .. } => Name::OutOfTime,
+            Self::Manifest { .. }
+            | Self::Archive { .. }
+            | Self::Damaged { .. }
+            | Self::System { .. }
+            | Self::Internal(_) => Name::Failed,
+        }
+    }
+}
