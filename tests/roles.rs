@@ -120,6 +120,7 @@ async fn a_backup_needs_no_more_than_the_roles_give_and_they_give_no_more_than_i
         "/backups/enforced/{}/manifest.json",
         manifest["backup_id"].as_str().unwrap()
     );
+    assert_locked_for_35_days(cloud, &manifest, &record).await;
     dump_only_creates_backups(cloud, &data, &record).await;
     verify_reads_and_judges(cloud, &data).await;
     alert_reads_no_data(cloud, &data).await;
@@ -128,6 +129,29 @@ async fn a_backup_needs_no_more_than_the_roles_give_and_they_give_no_more_than_i
     }
     for role in ["VerifyFunctionRole", "AlertFunctionRole"] {
         assert_secret_denied(cloud, role, "lifeboat/database/enforced").await;
+    }
+}
+
+/// The bucket's own default is 7 days.
+async fn assert_locked_for_35_days(cloud: &Cloud, manifest: &serde_json::Value, record: &str) {
+    let objects = manifest["objects"].as_array().unwrap().iter();
+    let mut keys: Vec<_> = objects
+        .map(|it| format!("/{}", it["key"].as_str().unwrap()))
+        .collect();
+    keys.push(record.to_owned());
+    let started: jiff::Timestamp = manifest["started_at"].as_str().unwrap().parse().unwrap();
+    let earliest = started + jiff::SignedDuration::from_hours(35 * 24);
+    for key in keys {
+        let bucket = cloud.physical("VaultBucket").unwrap();
+        let path = format!("/{bucket}{key}?retention");
+        let admin = cloud.admin_credentials();
+        let reply = cloud.s3_as(admin, Method::GET, &path, &[], "".into());
+        let reply = reply.await.unwrap();
+        let body = String::from_utf8_lossy(&reply.body).into_owned();
+        let until = body.split("RetainUntilDate>").nth(1).unwrap_or_default();
+        let until = until.trim_end_matches("</").parse::<jiff::Timestamp>();
+        let until = until.unwrap_or_else(|_| panic!("{path}: {body}"));
+        assert!(until >= earliest, "{path}: {until} < {earliest}");
     }
 }
 

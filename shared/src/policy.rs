@@ -61,6 +61,9 @@ pub struct DatabasePolicy {
     /// What restores and drills leave out.
     #[serde(default)]
     pub restore: RestorePolicy,
+    /// For how many days nobody can delete a backup that passed verify, from then on.
+    #[serde(default = "lock_days")]
+    pub lock_days: u32,
 }
 
 fn late_after_minutes() -> u32 {
@@ -77,6 +80,13 @@ fn yield_seconds() -> u32 {
 
 fn slice_mib() -> u32 {
     256
+}
+
+/// Also of a database that is not configured any more.
+pub const LOCK_DAYS: u32 = 35;
+
+fn lock_days() -> u32 {
+    LOCK_DAYS
 }
 
 /// What is wrong with `lifeboat.toml`, and what to write instead.
@@ -174,6 +184,7 @@ fn check_ranges(database: &DatabasePolicy) -> Result<(), PolicyError> {
             "1 to 8",
         ),
         ("slice_mib", database.slice_mib, 1..=65_536, "1 to 65536"),
+        ("lock_days", database.lock_days, 1..=3_650, "1 to 3650"),
         ("stall_seconds", database.stall_seconds, 1..=600, "1 to 600"),
         ("yield_seconds", database.yield_seconds, 1..=600, "1 to 600"),
         (

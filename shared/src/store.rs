@@ -11,8 +11,10 @@ use bytes::Bytes;
 use crate::aws::reason;
 use crate::error::{Name, chain};
 
+mod lock;
 mod versions;
 
+pub use lock::Lock;
 pub use versions::Version;
 
 /// One bucket. Cheap to clone.

@@ -149,7 +149,10 @@ fn run(contestant: &Contestant, paths: &Paths, orders: &Path, to: &str) -> Resul
     match contestant {
         Contestant::Lifeboat => Err("Lifeboat is no pipeline".into()),
         Contestant::Custom { level } => pipeline::custom(paths, *level, to),
-        Contestant::Directory { connections } => pipeline::directory(paths, *connections, to),
+        // A name of its own: what was a folder of files cannot become a file.
+        Contestant::Directory { connections } => {
+            pipeline::directory(paths, *connections, &format!("{to}.folder"))
+        }
         Contestant::Floor => pipeline::floor(paths, orders),
     }
 }

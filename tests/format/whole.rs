@@ -178,14 +178,42 @@ fn a_new_server_gets_roles_settings_and_subscriptions_too() {
         &dump_as_text(&target, database, &options),
     );
     assert_proven(&target, &backup, database);
+    // Other tests make roles on this server meanwhile.
     let roles = "SELECT string_agg(r::text, ' ' ORDER BY r) FROM (
             SELECT roleid::regrole, member::regrole, admin_option FROM pg_auth_members
-            WHERE member::regrole::text !~ '^pg_') AS r
-        UNION ALL SELECT string_agg(rolname || rolconfig::text, ' ' ORDER BY rolname) FROM pg_roles";
+            WHERE member::regrole::text LIKE 'fixture%') AS r
+        UNION ALL SELECT string_agg(rolname || rolconfig::text, ' ' ORDER BY rolname) FROM pg_roles
+            WHERE rolname LIKE 'fixture%'";
     assert_eq!(
         source.psql("postgres", roles).unwrap(),
         target.psql("postgres", roles).unwrap()
     );
+}
+
+#[test]
+fn a_membership_keeps_the_options_that_newer_servers_know() {
+    let major = Major::V16;
+    let source = cluster(major);
+    source
+        .psql(
+            "postgres",
+            "CREATE ROLE \"sees all\"; CREATE ROLE clerk;
+             GRANT \"sees all\" TO clerk WITH ADMIN TRUE, INHERIT FALSE, SET FALSE",
+        )
+        .unwrap();
+    let taken = Taken {
+        major,
+        database: service(major),
+        connections: 1,
+        slice_mib: 256,
+    };
+    let backup = taken.back_up("options");
+    let target = Cluster::temporary(major).unwrap();
+    let mut shell = shell("options", &backup, &target, "postgres");
+    shell.run(&["identity", "fetch", "check", "open", "roles"]);
+    let options = "SELECT admin_option, inherit_option, set_option FROM pg_auth_members
+        WHERE roleid = '\"sees all\"'::regrole AND member = 'clerk'::regrole";
+    assert_eq!(target.psql("postgres", options).unwrap().trim(), "t|f|f");
 }
 
 #[test]

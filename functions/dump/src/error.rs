@@ -8,9 +8,9 @@ use lambda_runtime::Diagnostic;
 use shared::archive::{ReadError, UnknownData};
 use shared::backup::{DatabaseName, MismatchedBackupId};
 use shared::client_tools::ClientError;
+use shared::config::LayerError;
 use shared::error::Name;
 use shared::pg::PgError;
-use shared::policy::PolicyError;
 use shared::secret::SecretError;
 use shared::store::StoreError;
 
@@ -23,13 +23,7 @@ pub enum DumpError {
     #[error("{0} is not in lifeboat.toml: add it there, or name one that is")]
     UnknownDatabase(DatabaseName),
     #[error(transparent)]
-    Policy(#[from] PolicyError),
-    #[error("lifeboat.toml cannot be read from {path}")]
-    NoPolicy {
-        path: String,
-        #[source]
-        source: io::Error,
-    },
+    Layer(#[from] LayerError),
     #[error(transparent)]
     Secret(#[from] SecretError),
     #[error("connect to the database")]
@@ -125,8 +119,7 @@ impl DumpError {
         match self {
             Self::Event(_)
             | Self::UnknownDatabase(_)
-            | Self::Policy(_)
-            | Self::NoPolicy { .. }
+            | Self::Layer(_)
             | Self::Preflight(_)
             | Self::Client(_)
             | Self::LockTableFull { .. }

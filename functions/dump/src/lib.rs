@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::Serialize;
 use shared::backup::{BackupId, BackupItem, DatabaseName};
-use shared::config::{ConfigError, layer_root, required};
+use shared::config::{ConfigError, layer_root, read_policy, required};
 use shared::database_url::DatabaseUrl;
 use shared::key::Key;
 use shared::manifest::Totals;
@@ -113,7 +113,7 @@ pub async fn dump(
     item: BackupItem,
 ) -> Result<Response, DumpError> {
     let id = item.id()?;
-    let policy = read_policy(config)?;
+    let policy = read_policy(&config.layer_root)?;
     let manifest_key = Key::Manifest(&item.database, id).to_string();
     let (database, bucket) = (item.database.clone(), bucket.clone());
     let url = secrets.database_url(&database).await?;
@@ -137,15 +137,6 @@ pub async fn dump(
         outcome => outcome?,
     };
     Ok(respond(database, id, manifest_key, &outcome))
-}
-
-fn read_policy(config: &Config) -> Result<Policy, DumpError> {
-    let path = config.layer_root.join("lifeboat.toml");
-    let text = std::fs::read_to_string(&path).map_err(|source| DumpError::NoPolicy {
-        path: path.display().to_string(),
-        source,
-    })?;
-    Ok(Policy::parse(&text)?)
 }
 
 /// Everything the blocking part needs, owned.

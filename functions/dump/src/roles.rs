@@ -38,9 +38,13 @@ const STATEMENTS: &str = "
         UNION ALL
         SELECT 3, r.rolname,
                format('GRANT %I TO %I%s;', r.rolname, m.rolname,
-                   CASE WHEN a.admin_option THEN ' WITH ADMIN OPTION' END)
+                   -- Two of the options exist from 16 on.
+                   CASE WHEN o.option ? 'set_option'
+                        THEN format(' WITH ADMIN %s, INHERIT %s, SET %s', o.option ->> 'admin_option',
+                                    o.option ->> 'inherit_option', o.option ->> 'set_option')
+                        WHEN a.admin_option THEN ' WITH ADMIN OPTION' END)
         FROM pg_auth_members a JOIN pg_roles r ON r.oid = a.roleid
-        JOIN pg_roles m ON m.oid = a.member WHERE m.rolname !~ '^pg_'
+        JOIN pg_roles m ON m.oid = a.member, LATERAL to_jsonb(a) AS o (option) WHERE m.rolname !~ '^pg_'
     ) AS statements ORDER BY part, name, line";
 
 /// The statements, or what kept them from being read.

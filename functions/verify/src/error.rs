@@ -2,9 +2,10 @@
 
 use lambda_runtime::Diagnostic;
 use shared::backup::MismatchedBackupId;
+use shared::config::LayerError;
 use shared::error::Name;
 use shared::secret::SecretError;
-use shared::store::{StoreError, StoreErrorKind};
+use shared::store::StoreError;
 
 use crate::diagnostic;
 use crate::pass::PassError;
@@ -15,6 +16,8 @@ use crate::progress::ProgressError;
 pub enum VerifyError {
     #[error("the event contradicts itself")]
     Item(#[source] MismatchedBackupId),
+    #[error("read how long a backup is to be locked")]
+    Policy(#[source] LayerError),
     /// Without an identity nothing can be decrypted, and nothing is known about the backup.
     #[error("read the age identities")]
     Identities(#[source] SecretError),
@@ -24,6 +27,8 @@ pub enum VerifyError {
     Progress(#[source] ProgressError),
     #[error("read the backup back")]
     Pass(#[source] PassError),
+    #[error("every byte reads back, but the backup cannot be protected from deletion for longer")]
+    Lock(#[source] StoreError),
     #[error("write the verdict")]
     Verdict(#[source] StoreError),
     #[error("write the verdict as JSON")]
@@ -36,28 +41,17 @@ impl From<VerifyError> for Diagnostic {
             VerifyError::Item(_) => Name::Refused,
             VerifyError::Identities(source) if source.is_transient() => Name::Transient,
             VerifyError::Identities(_) => Name::Refused,
+            VerifyError::Policy(_) => Name::Refused,
             VerifyError::Storage(source)
+            | VerifyError::Lock(source)
             | VerifyError::Verdict(source)
             | VerifyError::Progress(ProgressError::Read(source) | ProgressError::Write(source)) => {
-                of_store(source)
+                source.name()
             }
             VerifyError::Progress(ProgressError::Malformed { .. }) => Name::Failed,
             VerifyError::Pass(PassError::OutOfTime { .. }) => Name::OutOfTime,
             VerifyError::Pass(PassError::Thread(_)) | VerifyError::Json(_) => Name::Failed,
         };
         diagnostic(name, &error)
-    }
-}
-
-fn of_store(error: &StoreError) -> Name {
-    match &error.kind {
-        StoreErrorKind::Unavailable(_) => Name::Transient,
-        // The function's role has to change.
-        StoreErrorKind::Denied(_) => Name::Refused,
-        StoreErrorKind::NotFound
-        | StoreErrorKind::AlreadyExists
-        | StoreErrorKind::Damaged(_)
-        | StoreErrorKind::TooLarge { .. }
-        | StoreErrorKind::Rejected(_) => Name::Failed,
     }
 }

@@ -12,6 +12,7 @@ pub mod error;
 mod jobs;
 mod judge;
 pub mod large_objects;
+mod lock;
 pub mod object;
 pub mod overdue;
 mod pass;
@@ -29,8 +30,10 @@ use std::time::Instant;
 use jiff::Timestamp;
 use lambda_runtime::Diagnostic;
 use serde_json::Value;
-use shared::config::{ConfigError, layer_root, required};
+use shared::backup::DatabaseName;
+use shared::config::{ConfigError, layer_root, read_policy, required};
 use shared::error::{Name, chain};
+use shared::policy::LOCK_DAYS;
 use shared::secret::Secrets;
 use shared::store::Bucket;
 
@@ -102,6 +105,7 @@ impl Function {
                     work: &self.work,
                     identities: identities.into(),
                     threads: self.config.threads,
+                    lock_days: self.lock_days(&backup.database)?,
                 };
                 answer(&verifier.verify(invocation, &backup, next).await?)
             }
@@ -110,6 +114,15 @@ impl Function {
                 answer(&watch::watch(self, request, invocation.started_at).await?)
             }
         }
+    }
+}
+
+impl Function {
+    /// From the configuration as it is today.
+    fn lock_days(&self, database: &DatabaseName) -> Result<u32, VerifyError> {
+        let policy = read_policy(&self.config.layer_root).map_err(VerifyError::Policy)?;
+        let database = policy.database(database);
+        Ok(database.map_or(LOCK_DAYS, |it| it.lock_days))
     }
 }
 

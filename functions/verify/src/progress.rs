@@ -42,6 +42,8 @@ pub(crate) struct Progress {
     pub(crate) seconds: f64,
     /// Work of one thread in a second.
     pub(crate) work_per_second: Option<f64>,
+    /// How many objects of a backup that reads back whole have had their lock extended.
+    pub(crate) n_locked: usize,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +66,7 @@ impl Progress {
             findings: Vec::new(),
             seconds: 0.0,
             work_per_second: None,
+            n_locked: 0,
         }
     }
 

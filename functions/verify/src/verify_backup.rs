@@ -20,6 +20,7 @@ use crate::Invocation;
 use crate::commit_record::CommitRecord;
 use crate::consistency::{check_manifest, is_own};
 use crate::error::VerifyError;
+use crate::lock::{LockOrder, lock_until, versions};
 use crate::object::Claims;
 use crate::pass::Pass;
 pub use crate::progress::Next;
@@ -37,6 +38,8 @@ pub struct Verifier<'a> {
     pub identities: Arc<[Identity]>,
     /// Objects decoded at once.
     pub threads: usize,
+    /// For how long nobody can delete what passes.
+    pub lock_days: u32,
 }
 
 impl Verifier<'_> {
@@ -71,6 +74,8 @@ impl Verifier<'_> {
         }
         let mut remaining = 0;
         let manifest = record.manifest.take();
+        let versions = manifest.as_ref().map(versions).unwrap_or_default();
+        let until = until(begun, invocation.deadline);
         let snapshot_at = manifest.as_ref().map(|it| it.snapshot_at);
         let objects_total = manifest.as_ref().map_or(0, |it| it.objects.len());
         if let Some(manifest) = manifest {
@@ -78,7 +83,6 @@ impl Verifier<'_> {
                 .await
                 .map_err(VerifyError::Storage)?;
             if is_pinned {
-                let until = until(begun, invocation.deadline);
                 let claims = Claims::new(manifest);
                 remaining = self
                     .read(&mut progress, claims, (database, id), until)
@@ -97,6 +101,23 @@ impl Verifier<'_> {
             remaining = remaining.min(objects_total.saturating_sub(progress.done.len()));
             report.go_on(&progress, remaining, next);
             return Ok(report);
+        }
+        if is_passed(&record, &progress) {
+            // Before the verdict: cut off here, the backup is verified once more.
+            let lock = LockOrder {
+                vault: self.vault,
+                manifest: (Key::Manifest(database, id).to_string(), &record),
+                objects: &versions,
+                until: lock_until(at(invocation, begun), self.lock_days),
+            };
+            let left = lock.carry_out(&mut progress.n_locked, until).await;
+            let left = left.map_err(VerifyError::Lock)?;
+            if left > 0 {
+                let next = next_of(invocation, next, &record);
+                let progress = progress.save(self.work, database, id, &next).await;
+                report.go_on(&progress.map_err(VerifyError::Progress)?, left, next);
+                return Ok(report);
+            }
         }
         let finished_at = at(invocation, begun);
         let verdict = verdict(database, id, (record, snapshot_at), progress, finished_at);
@@ -219,6 +240,10 @@ fn next_of(invocation: &Invocation, next: Option<Next>, record: &CommitRecord) -
             manifest_sha256: record.sha256.clone().unwrap_or_default(),
         },
     }
+}
+
+fn is_passed(record: &CommitRecord, progress: &Progress) -> bool {
+    record.findings.is_empty() && progress.findings.is_empty()
 }
 
 fn changed_meanwhile(database: &DatabaseName, id: BackupId) -> Finding {

@@ -122,6 +122,7 @@ impl Cloud {
             work: &self.work,
             identities: Arc::new([backup.identities[0].clone()]),
             threads: 2,
+            lock_days: 35,
         };
         let invocation = Invocation {
             request_id: format!("request {n}"),
