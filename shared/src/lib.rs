@@ -13,12 +13,14 @@ pub mod verdict;
 
 // Touches the world.
 pub mod aws;
+pub mod body;
 pub mod client_tools;
 pub mod config;
 pub mod error;
 pub mod history;
 pub mod opened;
 pub mod pg;
+pub mod planner;
 pub mod restore;
 pub mod sealed;
 pub mod secret;

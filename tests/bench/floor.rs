@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use dump::names::Names;
 use dump::plan::Job;
-use dump::stop::Stop;
-use dump::{catalog, coordinator, plan, planner};
+use dump::{catalog, coordinator, plan};
 use serde::{Deserialize, Serialize};
 use shared::client_tools;
 use shared::database_url::DatabaseUrl;
 use shared::pg::{Connection, CopyError, pin_reading};
+use shared::planner;
 
 use crate::Error;
 
@@ -47,7 +47,7 @@ pub(crate) fn write_orders(url: &str, connections: u32, file: &Path) -> Result<(
     let (snapshot, _) = coordinator::begin(&mut connection)?;
     let tools = Path::new("/usr/lib/postgresql");
     let client = client_tools::find(tools, "pg_dump", server.version_num / 10_000)?;
-    let planned = planner::run(&client, &parsed, &snapshot.id, STALL, &Stop::default())?;
+    let planned = planner::run(&client, &parsed, Some(&snapshot.id), STALL, &|| false)?;
     let relations = catalog::relations(&mut connection, &plan::table_oids(&planned.toc)?)?;
     let plan = plan::plan(&planned.toc, &relations, &Names::default(), SLICE_BYTES)?;
     let statements = plan.jobs.into_iter().filter_map(|job| match job {
@@ -93,7 +93,7 @@ fn read(url: &DatabaseUrl, pin: &str, queue: &Mutex<Vec<String>>) -> Result<(), 
         let copied = connection.copy_out(statement.as_bytes(), |_, _| Ok::<(), Error>(()));
         copied.map_err(|error| match error {
             CopyError::Pg(error) => error.into(),
-            CopyError::Receiver(error) => error,
+            CopyError::Receiver(error) | CopyError::Giver(error) => error,
         })?;
     }
 }

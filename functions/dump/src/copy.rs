@@ -118,7 +118,9 @@ impl Copier<'_> {
         });
         match copied {
             Ok(()) => {}
-            Err(CopyError::Receiver(source)) => return Err(failed(source).into()),
+            Err(CopyError::Receiver(source) | CopyError::Giver(source)) => {
+                return Err(failed(source).into());
+            }
             Err(CopyError::Pg(error)) => return Err(self.refused(connection, holds, slice, error)),
         }
         let totals = rows

@@ -6,13 +6,13 @@ use shared::manifest::{
     self, DatabaseSettings, Extension, Manifest, MigrationHead, QualifiedName, Run, Source, Tools,
 };
 use shared::pg::{Connection, PgError};
+use shared::planner::Planned;
 
 use crate::catalog::{Relation, Server, Snapshot, Values, asking};
 use crate::commit::TableFacts;
 use crate::copy::Copier;
 use crate::engine::{Order, Sessions, ZSTD_LEVEL};
 use crate::error::DumpError;
-use crate::planner::Planned;
 
 /// Everything in the manifest that is known before the copy.
 pub fn describe(

@@ -15,6 +15,7 @@ use shared::database_url::DatabaseUrl;
 use shared::key::Key;
 use shared::manifest::{Content, Manifest};
 use shared::pg::{Connection, pin_reading, refuse_transaction_pooler};
+use shared::planner::{self, Planned, PlannerError};
 use shared::policy::{DatabasePolicy, Policy};
 use shared::store::{Bucket, StoreErrorKind};
 use tokio::runtime::Handle;
@@ -29,7 +30,6 @@ use crate::describe;
 use crate::error::DumpError;
 use crate::names::Names;
 use crate::plan::{self, Plan};
-use crate::planner::{self, Planned};
 use crate::preflight;
 use crate::progress::{COMMIT_MARGIN, Counters};
 use crate::roles;
@@ -164,6 +164,26 @@ fn check(order: &Order<'_>, sessions: &mut Sessions, server: &Server) -> Result<
     Ok(client?)
 }
 
+fn run_planner(
+    order: &Order<'_>,
+    client: &Client,
+    snapshot: &Snapshot,
+    stop: &Stop,
+) -> Result<Planned, DumpError> {
+    let stall = Duration::from_secs(order.database.stall_seconds.into());
+    let is_stopped = || stop.is_stopped();
+    let planned = planner::run(client, order.url, Some(&snapshot.id), stall, &is_stopped);
+    planned.map_err(|error| {
+        let is_stopped = matches!(error, PlannerError::Stopped);
+        let error = DumpError::from(error);
+        if is_stopped {
+            stop.cause_of(error)
+        } else {
+            error
+        }
+    })
+}
+
 /// Locks, snapshot and plan that belong together: what was rewritten, truncated or dropped in
 /// between would come out empty, so then all three are made anew.
 fn prepare(
@@ -173,13 +193,12 @@ fn prepare(
     client: &Client,
     stop: &Stop,
 ) -> Result<Prepared, DumpError> {
-    let stall = Duration::from_secs(order.database.stall_seconds.into());
     let slice_bytes = u64::from(order.database.slice_mib) << 20;
     let mut rewritten = String::new();
     for _ in 0..ATTEMPTS {
         let coordinator = &mut sessions.coordinator;
         let (snapshot, locked) = coordinator::begin(coordinator)?;
-        let planned = planner::run(client, order.url, &snapshot.id, stall, stop)?;
+        let planned = run_planner(order, client, &snapshot, stop)?;
         let oids = plan::table_oids(&planned.toc)?;
         let late = late_tables(&planned.toc, &locked)?;
         if coordinator::lock_more(coordinator, late.iter().map(Vec::as_slice))? {

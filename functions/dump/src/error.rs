@@ -11,6 +11,7 @@ use shared::client_tools::ClientError;
 use shared::config::LayerError;
 use shared::error::Name;
 use shared::pg::PgError;
+use shared::planner::PlannerError;
 use shared::secret::SecretError;
 use shared::store::StoreError;
 
@@ -112,6 +113,27 @@ pub enum DumpError {
     },
     #[error("internal: {0}")]
     Internal(&'static str),
+}
+
+impl From<PlannerError> for DumpError {
+    fn from(error: PlannerError) -> Self {
+        match error {
+            PlannerError::System { doing, source } => Self::System { doing, source },
+            PlannerError::Start(source) => Self::PlannerStart(source),
+            PlannerError::NoPipes => Self::Internal("pg_dump has no pipes"),
+            PlannerError::Archive(source) => Self::Archive(source),
+            PlannerError::LockTableFull { said } => Self::LockTableFull { said },
+            PlannerError::Ended {
+                is_transient,
+                stderr,
+            } => Self::Planner {
+                is_transient,
+                stderr,
+            },
+            PlannerError::Stalled { stalled, stderr } => Self::PlannerStalled { stalled, stderr },
+            PlannerError::Stopped => Self::Internal("stopped before"),
+        }
+    }
 }
 
 impl DumpError {

@@ -10,7 +10,6 @@ pub mod engine;
 pub mod error;
 pub mod names;
 pub mod plan;
-pub mod planner;
 pub mod preflight;
 pub mod progress;
 pub mod roles;

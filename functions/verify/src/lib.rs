@@ -4,7 +4,6 @@
 //! gather (manifest, history) → decide (pure: is it whole?) → act (verdict) → report.
 
 mod at_once;
-mod body;
 mod commit_record;
 pub mod consistency;
 mod contents;

@@ -5,13 +5,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use age::x25519::Identity;
+use shared::body::{Source, body};
 use shared::store::{Bucket, StoreError, StoreErrorKind};
 use shared::verdict::{Code, Finding};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tracing::info;
 
-use crate::body::{Source, body};
 use crate::jobs::{Job, Jobs, Outlook};
 use crate::object::{Checked, Claims};
 use crate::progress::Progress;

@@ -28,6 +28,7 @@ impl Connection {
             start: 0,
             end: 0,
             backend_pid: 0,
+            secret: Vec::new(),
             stall: CONNECT_TIMEOUT,
         };
         connection.set_timeouts(CONNECT_TIMEOUT)?;
@@ -67,10 +68,11 @@ impl Connection {
             let (tag, body) = self.message()?;
             match tag {
                 b'K' => {
-                    let pid = body
-                        .first_chunk::<4>()
+                    let (pid, secret) = body
+                        .split_first_chunk::<4>()
                         .ok_or(PgError::Protocol("key data"))?;
                     self.backend_pid = i32::from_be_bytes(*pid);
+                    self.secret = secret.to_vec();
                 }
                 b'E' => return Err(refused(url, ServerError::parse(&body))),
                 b'Z' => return Ok(()),
@@ -186,7 +188,7 @@ fn refused(url: &DatabaseUrl, source: ServerError) -> PgError {
     }
 }
 
-fn open_stream(url: &DatabaseUrl) -> Result<Stream, PgError> {
+pub(super) fn open_stream(url: &DatabaseUrl) -> Result<Stream, PgError> {
     let unreachable = |source| PgError::Unreachable {
         host: url.host.clone(),
         port: url.port,

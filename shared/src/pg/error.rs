@@ -53,12 +53,20 @@ pub enum PgError {
     Pooled(String),
 }
 
-/// An error as the server reports it. Only what never quotes rows is kept.
+/// An error as the server reports it. Details are not kept: they quote rows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message} (SQLSTATE {code})")]
 pub struct ServerError {
     pub code: String,
     pub message: String,
+}
+
+/// Of the context of a failed copy, this much is no row content: `COPY t, line 3, column a`.
+fn place(context: &str) -> Option<&str> {
+    let line = context.lines().find(|line| line.starts_with("COPY "))?;
+    // What follows the colon is the value, or the whole row.
+    let (place, _) = line.split_once(": ").unwrap_or((line, ""));
+    Some(place)
 }
 
 impl ServerError {
@@ -72,6 +80,40 @@ impl ServerError {
         Self {
             code: field(b'C').unwrap_or_else(|| "XX000".to_owned()),
             message: field(b'M').unwrap_or_else(|| "no message".to_owned()),
+        }
+    }
+
+    /// Of a copy into a table: with table, line and column, and without any value.
+    pub(super) fn parse_of_copy(body: &[u8]) -> Self {
+        let error = Self::parse(body).without_values();
+        let context = body
+            .split(|byte| *byte == 0)
+            .find(|field| field.first() == Some(&b'W'))
+            .map(|field| String::from_utf8_lossy(&field[1..]).into_owned());
+        match context.as_deref().and_then(place) {
+            Some(place) => Self {
+                message: format!("{}, at {place}", error.message),
+                code: error.code,
+            },
+            None => error,
+        }
+    }
+
+    /// Without what the server or a function of the database may quote from rows.
+    #[must_use]
+    pub fn without_values(self) -> Self {
+        let message = match self.code.get(..2) {
+            // Data exceptions end in the value: `invalid input syntax for type json: …`.
+            Some("22") => {
+                let end = self.message.find([':', '"']).unwrap_or(self.message.len());
+                self.message[..end].trim_end().to_owned()
+            }
+            Some("P0") => "a function of the database raised an exception".to_owned(),
+            _ => self.message,
+        };
+        Self {
+            code: self.code,
+            message,
         }
     }
 }
@@ -106,6 +148,15 @@ impl PgError {
         }
     }
 
+    /// Without what the server or a function of the database may quote from rows.
+    #[must_use]
+    pub fn without_values(self) -> Self {
+        match self {
+            Self::Server(error) => Self::Server(error.without_values()),
+            other => other,
+        }
+    }
+
     /// Whether the same may succeed later without anybody changing anything.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -130,6 +181,43 @@ impl PgError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn fields(code: &str, message: &str, context: &str) -> Vec<u8> {
+        format!("SERROR\0C{code}\0M{message}\0DKey (id)=(secret)\0W{context}\0\0").into_bytes()
+    }
+
+    #[test]
+    fn a_failed_copy_names_the_place_and_no_value() {
+        for (code, message, context, expected) in [
+            (
+                "22P02",
+                "invalid input syntax for type integer: \"secret\"",
+                "COPY users, line 3, column age: \"secret\"",
+                "invalid input syntax for type integer, at COPY users, line 3, column age (SQLSTATE 22P02)",
+            ),
+            (
+                "23505",
+                "duplicate key value violates unique constraint \"users_pkey\"",
+                "COPY users, line 2",
+                "duplicate key value violates unique constraint \"users_pkey\", at COPY users, line 2 (SQLSTATE 23505)",
+            ),
+            (
+                "22P04",
+                "extra data after last expected column",
+                "COPY users, line 1: \"secret: more\"",
+                "extra data after last expected column, at COPY users, line 1 (SQLSTATE 22P04)",
+            ),
+            (
+                "P0001",
+                "no secret allowed",
+                "PL/pgSQL function check_secret() line 1 at RAISE\nCOPY users, line 9: \"secret\"",
+                "a function of the database raised an exception, at COPY users, line 9 (SQLSTATE P0001)",
+            ),
+        ] {
+            let error = ServerError::parse_of_copy(&fields(code, message, context));
+            assert_eq!(error.to_string(), expected);
+        }
+    }
 
     #[test]
     fn a_resolver_that_does_not_answer_is_not_an_unknown_host() {

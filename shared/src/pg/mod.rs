@@ -1,11 +1,13 @@
-//! A PostgreSQL connection that streams: ordinary queries, and `COPY … TO STDOUT` whose rows
-//! are never held whole, however wide they are.
+//! A PostgreSQL connection that streams: ordinary queries, and `COPY` in both directions whose
+//! rows are never held whole, however wide they are.
 //!
-//! Blocking on purpose: a copy is one thread that reads, hashes, compresses and encrypts, and
-//! nothing is gained by letting it share. Protocol: PostgreSQL documentation, "Frontend/Backend
-//! Protocol", version 3.0; simple query and copy-out only.
+//! Blocking on purpose: a copy is one thread that reads, hashes, compresses and encrypts – or
+//! the other way round – and nothing is gained by letting it share. Protocol: PostgreSQL documentation, "Frontend/Backend
+//! Protocol", version 3.0; simple query and copy only.
 
+mod cancel;
 mod connect;
+mod copy_in;
 mod error;
 mod pooler;
 mod session;
@@ -20,9 +22,10 @@ use std::time::Duration;
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 
+pub use cancel::Cancel;
 pub use error::{PgError, ServerError};
 pub use pooler::refuse_transaction_pooler;
-pub use session::{TIMEOUTS_OFF, pin_reading};
+pub use session::{TIMEOUTS_OFF, pin_loading, pin_reading};
 
 /// Large enough that a read costs little beside what is done with its bytes.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -39,6 +42,8 @@ pub struct Connection {
     end: usize,
     /// The server process, for messages and to find whom we block.
     pub backend_pid: i32,
+    /// What a request to cancel has to show.
+    secret: Vec<u8>,
     stall: Duration,
 }
 
@@ -69,8 +74,10 @@ impl Hangup {
 #[derive(Debug)]
 pub enum CopyError<E> {
     Pg(PgError),
-    /// The receiver of the rows failed; the connection is of no further use.
+    /// Who receives the rows failed; the connection is of no further use.
     Receiver(E),
+    /// Who gives the rows failed; the connection is as after an error of the server.
+    Giver(E),
 }
 
 impl<E> From<PgError> for CopyError<E> {

@@ -10,11 +10,12 @@ const TRANSACTION_TIMEOUT: u32 = 170_000;
 /// `restrict_nonsystem_relation_kind` came with these minor releases.
 const RESTRICT_RELATION_KIND: [(u32, u32); 3] = [(14, 13), (15, 8), (16, 4)];
 
-/// The statements to run on a fresh session, before any transaction.
+/// What both reading and loading pin.
 ///
-/// `encoding` is the database's own: the archive declares it, and no conversion can fail or
-/// change a byte. `SET` rather than `set_config()`, which would fix a snapshot.
-pub fn pin_reading(server_version: u32, encoding: &str) -> String {
+/// `encoding` is the archive's: it declares it, and where it is the database's own, no
+/// conversion can fail or change a byte. `SET` rather than `set_config()`, which would fix a
+/// snapshot.
+fn pin(server_version: u32, encoding: &str) -> String {
     let mut sql = format!(
         "SET client_encoding = '{encoding}'; \
          SET search_path = ''; \
@@ -25,15 +26,42 @@ pub fn pin_reading(server_version: u32, encoding: &str) -> String {
          SET bytea_output = 'hex'; \
          SET quote_all_identifiers = off; \
          SET row_security = off; \
-         SET synchronize_seqscans = off; \
-         SET enable_tidscan = on; \
-         SET max_parallel_workers_per_gather = 0; \
          SET jit = off; \
          {TIMEOUTS_OFF}"
     );
     if server_version >= TRANSACTION_TIMEOUT {
         sql.push_str("; SET transaction_timeout = 0");
     }
+    sql
+}
+
+/// The statements to run on a fresh session that loads an archive, before any transaction.
+///
+/// No reading setting that a view or a function of the archive may need is touched: a
+/// materialized view is refreshed in such a session, too.
+pub fn pin_loading(server_version: u32, encoding: &str) -> String {
+    let mut sql = pin(server_version, encoding);
+    sql.push_str(
+        "; SET xmloption = content; \
+         SET array_nulls = on; \
+         SET check_function_bodies = off; \
+         SET standard_conforming_strings = on; \
+         SET default_tablespace = ''; \
+         SET default_transaction_read_only = off; \
+         SET client_min_messages = warning; \
+         SET synchronous_commit = off",
+    );
+    sql
+}
+
+/// The statements to run on a fresh session that reads rows, before any transaction.
+pub fn pin_reading(server_version: u32, encoding: &str) -> String {
+    let mut sql = pin(server_version, encoding);
+    sql.push_str(
+        "; SET synchronize_seqscans = off; \
+         SET enable_tidscan = on; \
+         SET max_parallel_workers_per_gather = 0",
+    );
     let (major, minor) = (server_version / 10_000, server_version % 10_000);
     let restricts = major >= 17
         || RESTRICT_RELATION_KIND

@@ -1,6 +1,6 @@
 //! `pg_dump` as the planner: it writes the table of contents first, and is ended there.
 
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -11,14 +11,11 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::archive::{ReadError, TableOfContents, read_custom};
+use crate::client_tools::Client;
+use crate::database_url::{DatabaseUrl, Tls};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use shared::archive::{ReadError, TableOfContents, read_custom};
-use shared::client_tools::Client;
-use shared::database_url::{DatabaseUrl, Tls};
-
-use crate::error::DumpError;
-use crate::stop::Stop;
 
 /// Of its messages, this much is kept.
 const STDERR_BYTES_MAX: usize = 1 << 20;
@@ -37,20 +34,48 @@ pub struct Planned {
     pub warnings: Vec<String>,
 }
 
-/// Runs `pg_dump` on the snapshot up to the end of its table of contents.
+#[derive(Debug, thiserror::Error)]
+pub enum PlannerError {
+    #[error("{doing}")]
+    System {
+        doing: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("pg_dump could not be started")]
+    Start(#[source] io::Error),
+    #[error("pg_dump has no pipes")]
+    NoPipes,
+    #[error("pg_dump's table of contents")]
+    Archive(#[source] ReadError),
+    #[error(
+        "the server's lock table is full ({said}): raise max_locks_per_transaction and restart the server"
+    )]
+    LockTableFull { said: String },
+    #[error("pg_dump ended before its table of contents was complete: {stderr}")]
+    Ended { is_transient: bool, stderr: String },
+    #[error("pg_dump gave no sign of life for {} s and was ended; its last words: {stderr}", .stalled.as_secs())]
+    Stalled { stalled: Duration, stderr: String },
+    /// The caller said so.
+    #[error("stopped before")]
+    Stopped,
+}
+
+/// Runs `pg_dump` up to the end of its table of contents: on an exported snapshot, or on one
+/// of its own. `is_stopped` is asked several times a second.
 ///
 /// The password reaches it in a file that only this user can read and that is gone when this
 /// returns. The server logs one "could not send data to client": that is how it ends.
 pub fn run(
     client: &Client,
     url: &DatabaseUrl,
-    snapshot: &str,
+    snapshot: Option<&str>,
     stall: Duration,
-    stop: &Stop,
-) -> Result<Planned, DumpError> {
+    is_stopped: &dyn Fn() -> bool,
+) -> Result<Planned, PlannerError> {
     let started = Instant::now();
     let private = tempfile::Builder::new().prefix("lifeboat-").tempdir();
-    let private = private.map_err(|source| DumpError::System {
+    let private = private.map_err(|source| PlannerError::System {
         doing: "make a private directory",
         source,
     })?;
@@ -58,8 +83,8 @@ pub fn run(
     write_passfile(&passfile, url)?;
     let mut child = command(client, url, snapshot, &passfile)
         .spawn()
-        .map_err(DumpError::PlannerStart)?;
-    let result = watch(&mut child, stall, stop);
+        .map_err(PlannerError::Start)?;
+    let result = watch(&mut child, stall, is_stopped);
     end(&mut child);
     let (toc, stderr, peak_memory_bytes) = result?;
     Ok(Planned {
@@ -70,7 +95,7 @@ pub fn run(
     })
 }
 
-fn write_passfile(path: &Path, url: &DatabaseUrl) -> Result<(), DumpError> {
+fn write_passfile(path: &Path, url: &DatabaseUrl) -> Result<(), PlannerError> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
 
@@ -82,13 +107,13 @@ fn write_passfile(path: &Path, url: &DatabaseUrl) -> Result<(), DumpError> {
         .mode(0o600)
         .open(path);
     file.and_then(|mut file| writeln!(file, "*:*:*:*:{password}"))
-        .map_err(|source| DumpError::System {
+        .map_err(|source| PlannerError::System {
             doing: "write a password file",
             source,
         })
 }
 
-fn command(client: &Client, url: &DatabaseUrl, snapshot: &str, passfile: &Path) -> Command {
+fn command(client: &Client, url: &DatabaseUrl, snapshot: Option<&str>, passfile: &Path) -> Command {
     let mut command = Command::new(&client.program);
     command
         .args([
@@ -97,7 +122,7 @@ fn command(client: &Client, url: &DatabaseUrl, snapshot: &str, passfile: &Path) 
             "--verbose",
             "--no-password",
         ])
-        .arg(format!("--snapshot={snapshot}"))
+        .args(snapshot.map(|it| format!("--snapshot={it}")))
         .arg(format!("--lock-wait-timeout={LOCK_WAIT}"))
         .env_clear()
         .env("LC_ALL", "C")
@@ -129,10 +154,10 @@ fn command(client: &Client, url: &DatabaseUrl, snapshot: &str, passfile: &Path) 
 fn watch(
     child: &mut Child,
     stall: Duration,
-    stop: &Stop,
-) -> Result<(TableOfContents, String, u64), DumpError> {
+    is_stopped: &dyn Fn() -> bool,
+) -> Result<(TableOfContents, String, u64), PlannerError> {
     let (Some(stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
-        return Err(DumpError::Internal("pg_dump has no pipes"));
+        return Err(PlannerError::NoPipes);
     };
     let moved = Arc::new(AtomicU64::new(0));
     let words = Arc::new(Mutex::new(Vec::new()));
@@ -184,15 +209,16 @@ fn watch(
                 let _finished = reader.join();
                 return Err(failure(&said()));
             }
-            Ok((Err(error), _)) => return Err(DumpError::Archive(error)),
-            Err(RecvTimeoutError::Timeout) => stop.check()?,
+            Ok((Err(error), _)) => return Err(PlannerError::Archive(error)),
+            Err(RecvTimeoutError::Timeout) if is_stopped() => return Err(PlannerError::Stopped),
+            Err(RecvTimeoutError::Timeout) => {}
         }
         let now_moved = moved.load(Ordering::Relaxed);
         if now_moved != seen {
             (seen, since) = (now_moved, Instant::now());
         } else if since.elapsed() > stall {
             let stderr = last_words(&said());
-            return Err(DumpError::PlannerStalled {
+            return Err(PlannerError::Stalled {
                 stalled: stall,
                 stderr,
             });
@@ -206,7 +232,7 @@ struct Counted<R> {
 }
 
 impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, room: &mut [u8]) -> std::io::Result<usize> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         let n = self.input.read(room)?;
         self.moved.fetch_add(n as u64, Ordering::Relaxed);
         Ok(n)
@@ -248,12 +274,12 @@ fn warnings(stderr: &str) -> Vec<String> {
 }
 
 /// By what the operator does about it.
-fn failure(stderr: &str) -> DumpError {
+fn failure(stderr: &str) -> PlannerError {
     let said = last_words(stderr);
     if said.contains("out of shared memory") {
-        DumpError::LockTableFull { said }
+        PlannerError::LockTableFull { said }
     } else {
-        DumpError::Planner {
+        PlannerError::Ended {
             is_transient: has_lost_its_server(stderr),
             stderr: said,
         }

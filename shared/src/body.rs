@@ -4,8 +4,9 @@ use std::io::{self, BufRead, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Buf, Bytes};
-use shared::store::{Bucket, ByteStream, StoreError, StoreErrorKind};
 use tokio::sync::mpsc;
+
+use crate::store::{Bucket, ByteStream, StoreError, StoreErrorKind};
 
 /// Pieces on their way to one thread. The HTTP client makes pieces of at most 417 KB.
 const PIECES: usize = 16;
@@ -14,7 +15,7 @@ const REOPENS_MAX: u32 = 4;
 
 /// The reading end: blocks until a piece is there.
 #[derive(Debug)]
-pub(crate) struct Body {
+pub struct Body {
     pieces: mpsc::Receiver<Option<Bytes>>,
     piece: Bytes,
     is_at_end: bool,
@@ -22,9 +23,10 @@ pub(crate) struct Body {
 
 /// The feeding end. Dropped before [`Feed::end`], it makes the reading end fail.
 #[derive(Debug)]
-pub(crate) struct Feed(mpsc::Sender<Option<Bytes>>);
+pub struct Feed(mpsc::Sender<Option<Bytes>>);
 
-pub(crate) fn body() -> (Feed, Body) {
+/// Both ends.
+pub fn body() -> (Feed, Body) {
     let (sender, pieces) = mpsc::channel(PIECES);
     let body = Body {
         pieces,
@@ -63,12 +65,12 @@ impl Read for Body {
 
 /// One version of one object, and the counters of what is fetched.
 #[derive(Debug)]
-pub(crate) struct Source<'a> {
-    pub(crate) bucket: &'a Bucket,
-    pub(crate) key: &'a str,
-    pub(crate) version_id: Option<&'a str>,
+pub struct Source<'a> {
+    pub bucket: &'a Bucket,
+    pub key: &'a str,
+    pub version_id: Option<&'a str>,
     /// Of this object, and of all.
-    pub(crate) fetched_bytes: [&'a AtomicU64; 2],
+    pub fetched_bytes: [&'a AtomicU64; 2],
 }
 
 impl Source<'_> {
@@ -77,11 +79,7 @@ impl Source<'_> {
     /// The SDK tries again where the storage answers with an error, but not where a body
     /// breaks off: that is taken up here, at the byte where it broke. Another object in its
     /// place would not have the manifest's SHA-256.
-    pub(crate) async fn feed(
-        &self,
-        opened: (ByteStream, u64),
-        feed: Feed,
-    ) -> Result<(), StoreError> {
+    pub async fn feed(&self, opened: (ByteStream, u64), feed: Feed) -> Result<(), StoreError> {
         let (mut body, length) = opened;
         let mut at = 0;
         let mut reopens = 0;
