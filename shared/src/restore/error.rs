@@ -1,7 +1,6 @@
 //! Why a restore stopped, by what the operator does about it.
 
-use std::io;
-
+use super::statements::UnknownKind;
 use crate::archive::ReadError;
 use crate::backup::{BackupId, DatabaseName};
 use crate::error::Name;
@@ -16,13 +15,8 @@ pub enum RestoreError {
         database: DatabaseName,
         id: BackupId,
     },
-    #[error("read backup {id} of {database}")]
-    Store {
-        database: DatabaseName,
-        id: BackupId,
-        #[source]
-        source: StoreError,
-    },
+    #[error("read the vault")]
+    Store(#[source] StoreError),
     #[error("the manifest of {id}: take another backup")]
     Manifest {
         id: BackupId,
@@ -42,6 +36,11 @@ pub enum RestoreError {
     Damaged { key: String, what: String },
     #[error("{0}")]
     Refused(String),
+    /// Another invocation works on the same run, or a killed one has not ended in the server.
+    #[error("another invocation is still restoring into this database: try again in a minute")]
+    Busy,
+    #[error(transparent)]
+    UnknownKind(#[from] UnknownKind),
     #[error("connect to the target")]
     Connect(#[source] PgError),
     #[error("ask the target: {doing}")]
@@ -66,12 +65,6 @@ pub enum RestoreError {
         needed_seconds: u64,
         available_seconds: u64,
     },
-    #[error("{doing}")]
-    System {
-        doing: &'static str,
-        #[source]
-        source: io::Error,
-    },
     #[error("internal error: {0}")]
     Internal(String),
 }
@@ -80,8 +73,9 @@ impl RestoreError {
     /// What the state machine is told.
     pub fn name(&self) -> Name {
         match self {
-            Self::NoBackup { .. } | Self::Refused(_) => Name::Refused,
-            Self::Store { source, .. } => source.name(),
+            Self::NoBackup { .. } | Self::Refused(_) | Self::UnknownKind(_) => Name::Refused,
+            Self::Busy => Name::Transient,
+            Self::Store(source) => source.name(),
             Self::Connect(source) | Self::Query { source, .. } | Self::Job { source, .. } => {
                 if source.is_transient() {
                     Name::Transient
@@ -93,7 +87,6 @@ impl RestoreError {
             Self::Manifest { .. }
             | Self::Archive { .. }
             | Self::Damaged { .. }
-            | Self::System { .. }
             | Self::Internal(_) => Name::Failed,
         }
     }

@@ -4,21 +4,40 @@
 //! ends with its record in the target's ledger, so a restore that is cut anywhere goes on
 //! exactly where it stopped, and nothing is ever loaded twice.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::archive::TableOfContents;
 use crate::database_url::DatabaseUrl;
 
+mod advance;
+mod assemble;
 mod backup;
 mod error;
 pub mod estimate;
+mod families;
 pub mod guard;
+mod jobs;
+mod large_objects;
+mod ledger;
+mod load;
+mod merge;
 mod order;
 mod proof;
+mod prove;
+mod queue;
+mod remedy;
+mod run;
 pub mod scratch;
+mod select;
+mod session;
+mod staged;
 pub mod staging;
+mod statements;
+mod units;
 
 pub use backup::Backup;
 pub use error::RestoreError;
@@ -27,6 +46,7 @@ pub use order::{
     Destination, InvalidTableName, LeaveOut, Order, Scope, parse_table_name, table_name,
 };
 pub use proof::{LargeObjectsProof, Proof, SequenceProof, TableProof};
+pub use statements::UnknownKind;
 
 /// How far a restore is, over all invocations: read from the target's ledger.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -64,24 +84,43 @@ pub struct PhaseTime {
 ///
 /// A `Transient` one: call again. `OutOfTime` names a job that never fits. After any other
 /// the target is marked unusable (in its comment and in its ledger); drop it and start over.
-#[expect(clippy::unused_async, reason = "the body comes next")]
 pub async fn advance(
     backup: &Backup,
     target: &DatabaseUrl,
     order: &Order,
     until: Instant,
 ) -> Result<Advance, RestoreError> {
-    let _parameters = (backup, target, order, until);
-    Err(RestoreError::Internal("not there yet".to_owned()))
+    advance::advance(backup, target, order, until).await
 }
 
 /// Removes the ledger and gives the database its own comment. May be called again.
-#[expect(clippy::unused_async, reason = "the body comes next")]
 pub async fn finish(
     backup: &Backup,
     target: &DatabaseUrl,
     order: &Order,
 ) -> Result<(), RestoreError> {
-    let _parameters = (backup, target, order);
-    Err(RestoreError::Internal("not there yet".to_owned()))
+    advance::finish(backup, target, order).await
+}
+
+/// Marks the target unusable, in its comment and in its ledger: the restore will not go on.
+/// Does nothing where there is no such database, or no ledger in it.
+pub async fn abandon(
+    target: &DatabaseUrl,
+    order: &Order,
+    reason: &str,
+) -> Result<(), RestoreError> {
+    advance::abandon(target, order, reason).await
+}
+
+/// The entries that the order restores, by dump id: without the database itself,
+/// subscriptions, what is left out, and owners' and privileges' entries not asked for.
+pub fn kept(toc: &TableOfContents, order: &Order) -> BTreeSet<i32> {
+    let selection = select::select(toc, &order.scope, &order.leave_out);
+    let uses = toc.entries.iter().zip(&selection.uses);
+    uses.filter(|(_, used)| {
+        let is_kept = used.statement.is_some() || used.data;
+        is_kept && (order.privileges || used.statement != Some(select::Stage::Privileges))
+    })
+    .map(|(entry, _)| entry.dump_id)
+    .collect()
 }

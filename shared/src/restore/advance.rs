@@ -1,0 +1,350 @@
+//! One invocation of a restore: from the ledger as it was to the ledger as it is.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::assemble::Assembled;
+use super::estimate::ASSUMED;
+use super::jobs::plan;
+use super::ledger::{self, Ledger, Record};
+use super::queue::Queue;
+use super::run::{Context, Ran, Switchboard, run};
+use super::session::Mode;
+use super::staged::{self, Types};
+use super::{Advance, Backup, Order, RestoreError, Scope};
+use crate::archive::lossy;
+use crate::database_url::DatabaseUrl;
+use crate::error::{Name, chain};
+use crate::pg::{Connection, PgError, pin_loading, pin_reading};
+
+/// Of the coordinator, which asks for little.
+const STALL: Duration = Duration::from_secs(120);
+/// One restore into a database at a time: "Life", "boat".
+const ADVISORY_LOCK: &str = "SELECT pg_try_advisory_lock(1281974885, 1651466612)";
+
+/// The coordinator's session, and what it found.
+struct Begun {
+    connection: Connection,
+    records: Vec<Record>,
+    bytes_read: u64,
+    version: u32,
+    /// For staging: the types of the backup's columns that the target has.
+    types: Types,
+}
+
+pub(super) async fn advance(
+    backup: &Backup,
+    target: &DatabaseUrl,
+    order: &Order,
+    until: Instant,
+) -> Result<Advance, RestoreError> {
+    check(order)?;
+    let began_at = Instant::now();
+    let ledger = Ledger::of(order);
+    let begun = {
+        let (backup, target, order) = (backup.clone(), target.clone(), order.clone());
+        blocking(move || begin(&backup, &target, &order)).await?
+    };
+    let (program, findings) = match &order.scope {
+        Scope::Tables(tables) => staged::program(&backup.manifest, order, tables, &begun.types)?,
+        Scope::Everything | Scope::SchemaOnly | Scope::DataOnly => {
+            (plan(&backup.toc, &backup.manifest, order), Vec::new())
+        }
+    };
+    let context = Arc::new(Context {
+        manifest: Arc::clone(&backup.manifest),
+        toc: Arc::clone(&backup.toc),
+        vault: backup.vault.clone(),
+        identities: Arc::clone(&backup.identities),
+        pins: pins(backup, order, begun.version),
+        program,
+        ledger: ledger.clone(),
+        url: target.clone(),
+        sizes: Mutex::new(sizes(&begun.records)),
+        board: Switchboard::default(),
+    });
+    let done: HashSet<String> = begun.records.iter().map(|it| it.id.clone()).collect();
+    let mut queue = Queue::new(&context.program.jobs, &done, ASSUMED);
+    let ran = run(&context, &mut queue, order.connections, until).await;
+    let remaining = queue.remaining();
+    let bytes = ran.bytes_read
+        + if done.is_empty() {
+            backup.opened_bytes
+        } else {
+            0
+        };
+    let reason = ran.failure.as_ref().and_then(lasting);
+    let begun = {
+        let (target, ledger) = (target.clone(), ledger.clone());
+        blocking(move || note(begun, &target, &ledger, (bytes, reason))).await?
+    };
+    check_progress(ran, remaining, began_at, until)?;
+    let assembled = Assembled {
+        toc: &backup.toc,
+        manifest: &backup.manifest,
+        order,
+        program: &context.program,
+    };
+    let mut advance = assembled.advance(&begun.records, begun.bytes_read);
+    advance.notes.extend(findings);
+    Ok(advance)
+}
+
+fn check(order: &Order) -> Result<(), RestoreError> {
+    let refused = |what: &str| Err(RestoreError::Refused(what.to_owned()));
+    match (&order.scope, &order.staging_schema) {
+        (Scope::Tables(tables), Some(_)) if !tables.is_empty() => Ok(()),
+        (Scope::Tables(_), Some(_)) => refused("no table is named: name one, as schema.table"),
+        (Scope::Tables(_), None) => refused("tables need a staging schema to go to"),
+        (Scope::Everything | Scope::SchemaOnly | Scope::DataOnly, None) => Ok(()),
+        (Scope::Everything | Scope::SchemaOnly | Scope::DataOnly, Some(_)) => refused(
+            "only named tables go to a staging schema: write {\"tables\": [\"schema.table\"]}",
+        ),
+    }
+}
+
+fn begin(backup: &Backup, target: &DatabaseUrl, order: &Order) -> Result<Begun, RestoreError> {
+    let mut connection = Connection::open(target, STALL).map_err(RestoreError::Connect)?;
+    let sql = "SELECT current_setting('server_version_num'), pg_encoding_to_char(encoding)
+         FROM pg_database WHERE datname = current_database()";
+    let rows = ledger::query(&mut connection, "its version", sql)?;
+    let mut row = ledger::Fields::of(rows.into_iter().next());
+    let version = u32::try_from(row.number()).unwrap_or_default();
+    let encoding = row.text();
+    if order.staging_schema.is_none() && encoding != backup.manifest.settings.encoding {
+        return Err(RestoreError::Refused(format!(
+            "the target's encoding is {encoding}, the backup's {}: create it with the backup's own",
+            backup.manifest.settings.encoding
+        )));
+    }
+    // What the ledger says is ASCII; what it reads of the catalog is text.
+    let pin = pin_loading(version, ledger_encoding(&encoding));
+    ledger::query(&mut connection, "to take our settings", &pin)?;
+    if ledger::value(&mut connection, "to be the only restore", ADVISORY_LOCK)? != "t" {
+        return Err(RestoreError::Busy);
+    }
+    let ledger = Ledger::of(order);
+    if ledger.open(&mut connection, backup, order)? && order.scope == Scope::DataOnly {
+        refuse_rows(&mut connection, backup, order)?;
+    }
+    let types = match &order.scope {
+        Scope::Tables(tables) => staged::types(&mut connection, &backup.manifest, tables)?,
+        Scope::Everything | Scope::SchemaOnly | Scope::DataOnly => Types::default(),
+    };
+    let records = ledger.records(&mut connection)?;
+    Ok(Begun {
+        connection,
+        records,
+        bytes_read: 0,
+        version,
+        types,
+    })
+}
+
+/// A client encoding that any text of the catalog can be read in.
+fn ledger_encoding(encoding: &str) -> &str {
+    match encoding {
+        "SQL_ASCII" | "MULE_INTERNAL" => encoding,
+        _ => "UTF8",
+    }
+}
+
+/// Rows go into existing tables only while these are empty.
+fn refuse_rows(
+    connection: &mut Connection,
+    backup: &Backup,
+    order: &Order,
+) -> Result<(), RestoreError> {
+    let program = plan(&backup.toc, &backup.manifest, order);
+    let mut filled = Vec::new();
+    let encoding = &backup.manifest.settings.encoding;
+    let pin = format!("SET client_encoding = '{encoding}'");
+    ledger::query(connection, "to read names as the archive has them", &pin)?;
+    for unit in &program.units {
+        let sql = [b"SELECT EXISTS (SELECT FROM ", &unit.relation[..], b")"].concat();
+        let has_rows = connection.query_value(sql);
+        let has_rows = has_rows.map_err(|source| RestoreError::Query {
+            doing: "for a table of the backup, which must exist there",
+            source,
+        })?;
+        if has_rows == "t" {
+            filled.push(format!("{}.{}", unit.display.schema, unit.display.name));
+        }
+    }
+    if filled.is_empty() {
+        return Ok(());
+    }
+    let ledger = Ledger::of(order);
+    ledger.remove(connection, order, None)?;
+    Err(RestoreError::Refused(format!(
+        "rows are loaded into empty tables only, and these have rows: {}",
+        filled.join(", ")
+    )))
+}
+
+/// What every session of the run begins with.
+fn pins(backup: &Backup, order: &Order, version: u32) -> HashMap<Mode, Vec<u8>> {
+    let settings = &backup.manifest.settings;
+    // Staging is written in UTF-8; its copies name the encoding of their rows.
+    let encoding = match order.staging_schema {
+        Some(_) => "UTF8",
+        None => &settings.encoding,
+    };
+    let mut loading = pin_loading(version, encoding).into_bytes();
+    let mut reading = pin_reading(version, encoding).into_bytes();
+    // The archive's own: how its strings are to be read.
+    for entry in &backup.toc.entries {
+        if entry.is("STDSTRINGS") || entry.is("SEARCHPATH") {
+            loading.extend(b"; ");
+            loading.extend(
+                lossy(&entry.definition)
+                    .trim()
+                    .trim_end_matches(';')
+                    .as_bytes(),
+            );
+        }
+    }
+    if let Some(locale) = &settings.lc_monetary {
+        let set = format!("; SET lc_monetary = {}", ledger::literal(locale));
+        loading.extend(set.as_bytes());
+        reading.extend(set.as_bytes());
+    }
+    // Sorting for an index in memory, where the server's own setting is a small one.
+    loading.extend(
+        b"; SELECT set_config('maintenance_work_mem', '131072', false) \
+          WHERE (SELECT setting::bigint FROM pg_settings WHERE name = 'maintenance_work_mem') < 131072",
+    );
+    if order.scope == Scope::DataOnly {
+        loading.extend(b"; SET session_replication_role = replica");
+    }
+    HashMap::from([(Mode::Loading, loading), (Mode::Reading, reading)])
+}
+
+fn sizes(records: &[Record]) -> super::prove::Sizes {
+    let measured = records.iter().find(|it| it.id == "proof:sizes");
+    let found = measured.and_then(|it| it.found.as_deref());
+    found
+        .and_then(|it| serde_json::from_str(it).ok())
+        .unwrap_or_default()
+}
+
+/// A failure that no later invocation gets around, in words.
+fn lasting(error: &RestoreError) -> Option<String> {
+    match error.name() {
+        Name::Transient | Name::OutOfTime => None,
+        Name::Refused | Name::Failed => Some(chain(error)),
+    }
+}
+
+/// Writes down what this invocation did, on a new session where the old one is lost.
+fn note(
+    mut begun: Begun,
+    target: &DatabaseUrl,
+    ledger: &Ledger,
+    (bytes, reason): (u64, Option<String>),
+) -> Result<Begun, RestoreError> {
+    let sum = match ledger.add_bytes_read(&mut begun.connection, bytes) {
+        Err(RestoreError::Query {
+            source: PgError::Lost(_) | PgError::Stalled(_),
+            ..
+        }) => {
+            begun.connection = Connection::open(target, STALL).map_err(RestoreError::Connect)?;
+            ledger.add_bytes_read(&mut begun.connection, bytes)?
+        }
+        sum => sum?,
+    };
+    begun.bytes_read = sum;
+    if let Some(reason) = reason {
+        ledger.fail(&mut begun.connection, &reason)?;
+    }
+    begun.records = ledger.records(&mut begun.connection)?;
+    Ok(begun)
+}
+
+/// A failure, or the news that a job can never end in time.
+fn check_progress(
+    ran: Ran,
+    remaining: usize,
+    began_at: Instant,
+    until: Instant,
+) -> Result<(), RestoreError> {
+    if let Some(error) = ran.failure {
+        return Err(error);
+    }
+    match ran.cut {
+        // It had all the time there was, and nothing else was done meanwhile.
+        Some((what, seconds, predicted)) if ran.done == 0 && remaining > 0 => {
+            Err(RestoreError::OutOfTime {
+                what,
+                needed_seconds: predicted.max(seconds).ceil() as u64,
+                available_seconds: until.saturating_duration_since(began_at).as_secs(),
+            })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RestoreError> + Send + 'static,
+) -> Result<T, RestoreError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| RestoreError::Internal(error.to_string()))?
+}
+
+/// Removes the ledger and gives the database its own comment.
+pub(super) async fn finish(
+    backup: &Backup,
+    target: &DatabaseUrl,
+    order: &Order,
+) -> Result<(), RestoreError> {
+    let own = own_comment(backup);
+    let (target, order) = (target.clone(), order.clone());
+    blocking(move || {
+        let mut connection = open(&target)?;
+        Ledger::of(&order).remove(&mut connection, &order, own)
+    })
+    .await
+}
+
+/// Marks the target unusable, whatever state it is in.
+pub(super) async fn abandon(
+    target: &DatabaseUrl,
+    order: &Order,
+    reason: &str,
+) -> Result<(), RestoreError> {
+    let (target, order, reason) = (target.clone(), order.clone(), reason.to_owned());
+    blocking(move || {
+        let mut connection = match open(&target) {
+            // There is no such database.
+            Err(RestoreError::Connect(error)) if error.sqlstate() == Some("3D000") => return Ok(()),
+            connection => connection?,
+        };
+        let ledger = Ledger::of(&order);
+        if ledger.exists(&mut connection)? {
+            ledger.fail(&mut connection, &reason)?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+fn open(target: &DatabaseUrl) -> Result<Connection, RestoreError> {
+    let mut connection = Connection::open(target, STALL).map_err(RestoreError::Connect)?;
+    let sql = "SET standard_conforming_strings = on; SET default_transaction_read_only = off";
+    ledger::query(&mut connection, "to take our settings", sql)?;
+    Ok(connection)
+}
+
+/// `'…'`, as the archive's own statement has it.
+fn own_comment(backup: &Backup) -> Option<String> {
+    let entries = backup.toc.entries.iter();
+    let mut comments =
+        entries.filter(|it| it.is("COMMENT") && lossy(&it.tag).starts_with("DATABASE "));
+    let Some(entry) = comments.next() else {
+        return Some("NULL".to_owned());
+    };
+    let definition = std::str::from_utf8(entry.definition.as_deref()?).ok()?;
+    let (_, literal) = definition.split_once(" IS ")?;
+    Some(literal.trim().trim_end_matches(';').to_owned())
+}

@@ -1,0 +1,402 @@
+//! The record of a restore in its own target: which jobs are done. A job commits together
+//! with its record, so neither exists without the other.
+
+use sha2::{Digest as _, Sha256};
+
+use super::jobs::Job;
+use super::{Backup, Order, RestoreError, Scope, scratch};
+use crate::archive::quote_ident;
+use crate::pg::{Connection, PgError, Row};
+use crate::sealed::hex;
+
+/// Where the ledger of a whole database is.
+pub(super) const SCHEMA: &str = "lifeboat_restore";
+/// The key of the jobs; no other constraint is called this.
+pub(super) const CLAIMED: &str = "lifeboat_claimed";
+const UNDER_WAY: &str = "Lifeboat: being restored, do not use";
+const UNUSABLE: &str = "Lifeboat: UNUSABLE: ";
+/// Of a reason, this much is kept.
+const REASON_CHARS_MAX: usize = 2000;
+
+/// The names of the two tables, quoted.
+#[derive(Clone, Debug)]
+pub(super) struct Ledger {
+    schema: String,
+    run: String,
+    job: String,
+    /// The live database itself is left as it is, its comment included.
+    is_staging: bool,
+}
+
+/// One done job.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Record {
+    pub(super) id: String,
+    pub(super) phase: String,
+    /// RFC 3339, of the target's clock.
+    pub(super) started_at: String,
+    pub(super) seconds: f64,
+    pub(super) rows: u64,
+    pub(super) copy_bytes: u64,
+    pub(super) found: Option<String>,
+}
+
+/// What a job has done.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Numbers {
+    pub(super) rows: u64,
+    pub(super) copy_bytes: u64,
+    pub(super) stored_bytes: u64,
+    /// JSON, of what was found to be in the target.
+    pub(super) found: Option<String>,
+}
+
+impl Ledger {
+    pub(super) fn of(order: &Order) -> Self {
+        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+        match &order.staging_schema {
+            None => Self {
+                schema: SCHEMA.to_owned(),
+                run: format!("{SCHEMA}.run"),
+                job: format!("{SCHEMA}.job"),
+                is_staging: false,
+            },
+            // A staged table may be called anything, but hardly this.
+            Some(schema) => Self {
+                schema: quoted(schema),
+                run: format!("{}.\"lifeboat run\"", quoted(schema)),
+                job: format!("{}.\"lifeboat job\"", quoted(schema)),
+                is_staging: true,
+            },
+        }
+    }
+
+    /// Claims the job: whoever tries at the same time waits for this transaction to end, and
+    /// then finds it done.
+    pub(super) fn begin(&self, job: &Job) -> String {
+        format!(
+            "BEGIN; INSERT INTO {} (id, phase) VALUES ('{}', '{}');\n",
+            self.job,
+            job.id,
+            job.stage.phase()
+        )
+    }
+
+    pub(super) fn end(&self, job: &Job, numbers: &Numbers) -> String {
+        let found = numbers.found.as_deref().map_or("NULL".to_owned(), literal);
+        format!(
+            "UPDATE {} SET seconds = extract(epoch FROM clock_timestamp() - started_at), \
+                rows = {}, copy_bytes = {}, stored_bytes = {}, found = {found} WHERE id = '{}'; COMMIT",
+            self.job, numbers.rows, numbers.copy_bytes, numbers.stored_bytes, job.id
+        )
+    }
+
+    /// Continues the run of this order, or begins it. `true`: it was begun.
+    pub(super) fn open(
+        &self,
+        connection: &mut Connection,
+        backup: &Backup,
+        order: &Order,
+    ) -> Result<bool, RestoreError> {
+        if !is_plain(&order.plan_id) {
+            return Err(RestoreError::Refused(
+                "the plan id has other characters than letters, digits and -_.:".to_owned(),
+            ));
+        }
+        if self.exists(connection)? {
+            self.check(connection, backup, order)?;
+            return Ok(false);
+        }
+        self.refuse_what_is_there(connection, order)?;
+        let (run, job) = (&self.run, &self.job);
+        let id = backup.manifest.backup_id;
+        let sql = format!(
+            "BEGIN; CREATE SCHEMA {schema};
+             CREATE TABLE {run} (plan_id text NOT NULL, backup_id text NOT NULL,
+                manifest_sha256 text NOT NULL, wanted text NOT NULL, state text NOT NULL,
+                reason text, comment_before text, bytes_read bigint NOT NULL DEFAULT 0);
+             CREATE TABLE {job} (id text CONSTRAINT {CLAIMED} PRIMARY KEY, phase text NOT NULL,
+                started_at timestamptz NOT NULL DEFAULT clock_timestamp(), seconds float8,
+                rows bigint, copy_bytes bigint, stored_bytes bigint, found text);
+             INSERT INTO {run} (plan_id, backup_id, manifest_sha256, wanted, state, comment_before)
+             VALUES ({plan}, '{id}', '{sha256}', '{wanted}', 'running',
+                (SELECT shobj_description(oid, 'pg_database') FROM pg_database
+                 WHERE datname = current_database()));
+             COMMIT",
+            schema = self.schema,
+            plan = literal(&order.plan_id),
+            sha256 = backup.manifest_sha256,
+            wanted = fingerprint(order),
+        );
+        query(connection, "to begin its ledger", &sql)?;
+        self.comment(connection, &literal(UNDER_WAY))?;
+        Ok(true)
+    }
+
+    pub(super) fn exists(&self, connection: &mut Connection) -> Result<bool, RestoreError> {
+        let sql = format!("SELECT to_regclass({}) IS NOT NULL", literal(&self.run));
+        Ok(value(connection, "for its ledger", &sql)? == "t")
+    }
+
+    fn check(
+        &self,
+        connection: &mut Connection,
+        backup: &Backup,
+        order: &Order,
+    ) -> Result<(), RestoreError> {
+        let sql = format!(
+            "SELECT plan_id, manifest_sha256, wanted, state, reason FROM {}",
+            self.run
+        );
+        let mut rows = query(connection, "what is being restored there", &sql)?;
+        let mut row = Fields::of(rows.pop());
+        let (plan_id, sha256, wanted) = (row.text(), row.text(), row.text());
+        let (state, reason) = (row.text(), row.text());
+        if plan_id != order.plan_id {
+            return Err(RestoreError::Refused(format!(
+                "the target belongs to the restore of plan {plan_id}, not of {}: name another database, or drop this one",
+                order.plan_id
+            )));
+        }
+        if sha256 != backup.manifest_sha256 || wanted != fingerprint(order) {
+            return Err(RestoreError::Refused(
+                "the target was begun from another backup or with another order: drop it, and plan again"
+                    .to_owned(),
+            ));
+        }
+        if state == "failed" {
+            return Err(RestoreError::Refused(format!(
+                "the restore into this target has failed ({reason}): drop it, and plan again"
+            )));
+        }
+        Ok(())
+    }
+
+    fn refuse_what_is_there(
+        &self,
+        connection: &mut Connection,
+        order: &Order,
+    ) -> Result<(), RestoreError> {
+        if self.is_staging {
+            let sql = format!(
+                "SELECT to_regnamespace({}) IS NOT NULL",
+                literal(&self.schema)
+            );
+            if value(connection, "for the staging schema", &sql)? == "t" {
+                return Err(RestoreError::Refused(format!(
+                    "the schema {} exists already: name another",
+                    self.schema
+                )));
+            }
+            return Ok(());
+        }
+        if order.scope == Scope::DataOnly {
+            return Ok(());
+        }
+        let found = value(connection, "for user tables", USER_RELATIONS)?;
+        if found == "0" {
+            return Ok(());
+        }
+        Err(RestoreError::Refused(format!(
+            "the target has {found} tables, views or sequences: only an empty database is restored into"
+        )))
+    }
+
+    pub(super) fn records(&self, connection: &mut Connection) -> Result<Vec<Record>, RestoreError> {
+        let sql = format!(
+            "SELECT id, phase, to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),
+                coalesce(seconds, 0), coalesce(rows, 0), coalesce(copy_bytes, 0), found
+             FROM {}",
+            self.job
+        );
+        let rows = query(connection, "which jobs are done", &sql)?;
+        let record = |row: Row| {
+            let mut row = Fields::of(Some(row));
+            Record {
+                id: row.text(),
+                phase: row.text(),
+                started_at: row.text(),
+                seconds: row.text().parse().unwrap_or_default(),
+                rows: row.text().parse().unwrap_or_default(),
+                copy_bytes: row.text().parse().unwrap_or_default(),
+                found: row.optional(),
+            }
+        };
+        Ok(rows.into_iter().map(record).collect())
+    }
+
+    /// Adds what this invocation read, and returns the sum.
+    pub(super) fn add_bytes_read(
+        &self,
+        connection: &mut Connection,
+        bytes: u64,
+    ) -> Result<u64, RestoreError> {
+        let sql = format!(
+            "SET synchronous_commit = on; UPDATE {} SET bytes_read = bytes_read + {bytes} RETURNING bytes_read",
+            self.run
+        );
+        let sum = value(connection, "to note what was read", &sql)?;
+        Ok(sum.parse().unwrap_or_default())
+    }
+
+    /// From here on nobody takes the target for a restored database.
+    pub(super) fn fail(
+        &self,
+        connection: &mut Connection,
+        reason: &str,
+    ) -> Result<(), RestoreError> {
+        let reason = plain(reason);
+        let sql = format!(
+            "UPDATE {} SET state = 'failed', reason = {}",
+            self.run,
+            literal(&reason)
+        );
+        query(connection, "to note the failure", &sql)?;
+        self.comment(connection, &literal(&format!("{UNUSABLE}{reason}")))
+    }
+
+    /// Removes the ledger. `own`: the comment that the archive has for its database, as SQL.
+    pub(super) fn remove(
+        &self,
+        connection: &mut Connection,
+        order: &Order,
+        own: Option<String>,
+    ) -> Result<(), RestoreError> {
+        if !self.exists(connection)? {
+            return Ok(());
+        }
+        if self.is_staging {
+            let sql = format!("DROP TABLE {}, {}", self.job, self.run);
+            return query(connection, "to remove its ledger", &sql).map(drop);
+        }
+        let sql = format!(
+            "SELECT coalesce(quote_literal(comment_before), 'NULL') FROM {}",
+            self.run
+        );
+        let before = value(connection, "its comment", &sql)?;
+        let comment = match own {
+            Some(own) if order.scope != Scope::DataOnly => own,
+            Some(_) | None => before,
+        };
+        self.comment(connection, &comment)?;
+        let sql = format!("DROP SCHEMA {} CASCADE", self.schema);
+        query(connection, "to remove its ledger", &sql).map(drop)
+    }
+
+    /// Comments on the database, unless that is live, or scratch: whose mark must stay. Best
+    /// effort: the ledger says the same.
+    fn comment(&self, connection: &mut Connection, sql_text: &str) -> Result<(), RestoreError> {
+        if self.is_staging {
+            return Ok(());
+        }
+        let sql = "SELECT coalesce(shobj_description(oid, 'pg_database'), ''), datname
+             FROM pg_database WHERE datname = current_database()";
+        let rows = query(connection, "its comment", sql)?;
+        let mut row = rows.into_iter().next().unwrap_or_default().into_iter();
+        let current = row.next().flatten().unwrap_or_default();
+        let name = row.next().flatten().unwrap_or_default();
+        if current.starts_with(scratch::MARK.as_bytes()) {
+            return Ok(());
+        }
+        let comment = [
+            b"COMMENT ON DATABASE ",
+            &quote_ident(&name)[..],
+            b" IS ",
+            sql_text.as_bytes(),
+        ];
+        match connection.query(comment.concat()) {
+            // Not its owner.
+            Ok(_) | Err(PgError::Server(_)) => Ok(()),
+            Err(source) => Err(RestoreError::Query {
+                doing: "to comment on it",
+                source,
+            }),
+        }
+    }
+}
+
+/// Whatever a person would miss: not the system's, not an extension's.
+pub(super) const USER_RELATIONS: &str = "SELECT count(*) FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+      AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                      AND d.objid = c.oid AND d.deptype = 'e')";
+
+/// The order without what may change from call to call.
+fn fingerprint(order: &Order) -> String {
+    let order = Order {
+        connections: 0,
+        ..order.clone()
+    };
+    let json = serde_json::to_vec(&order).unwrap_or_default();
+    hex(&Sha256::digest(&json))
+}
+
+fn is_plain(id: &str) -> bool {
+    let allowed = |it: char| it.is_ascii_alphanumeric() || "-_.:".contains(it);
+    !id.is_empty() && id.len() <= 200 && id.chars().all(allowed)
+}
+
+/// In ASCII, which every encoding has.
+fn plain(reason: &str) -> String {
+    let ascii = |it: char| {
+        if it.is_ascii_graphic() || it == ' ' {
+            it
+        } else {
+            '?'
+        }
+    };
+    reason.chars().take(REASON_CHARS_MAX).map(ascii).collect()
+}
+
+/// For sessions with `standard_conforming_strings`.
+pub(super) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+pub(super) fn query(
+    connection: &mut Connection,
+    doing: &'static str,
+    sql: &str,
+) -> Result<Vec<Row>, RestoreError> {
+    let rows = connection.query(sql);
+    rows.map_err(|source| RestoreError::Query { doing, source })
+}
+
+pub(super) fn value(
+    connection: &mut Connection,
+    doing: &'static str,
+    sql: &str,
+) -> Result<String, RestoreError> {
+    let value = connection.query_value(sql);
+    value.map_err(|source| RestoreError::Query { doing, source })
+}
+
+/// The values of a row, one after the other.
+pub(super) struct Fields(std::vec::IntoIter<Option<Vec<u8>>>);
+
+impl Fields {
+    pub(super) fn of(row: Option<Row>) -> Self {
+        Self(row.unwrap_or_default().into_iter())
+    }
+
+    /// NULL is `None`.
+    pub(super) fn optional(&mut self) -> Option<String> {
+        let value = self.0.next().flatten()?;
+        Some(String::from_utf8_lossy(&value).into_owned())
+    }
+
+    /// NULL is empty.
+    pub(super) fn text(&mut self) -> String {
+        self.optional().unwrap_or_default()
+    }
+
+    pub(super) fn flag(&mut self) -> bool {
+        self.text() == "t"
+    }
+
+    pub(super) fn number(&mut self) -> u64 {
+        self.text().parse().unwrap_or_default()
+    }
+}

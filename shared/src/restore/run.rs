@@ -1,0 +1,524 @@
+//! Runs the jobs of one invocation: a few connections, each with one job at a time.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use age::x25519::Identity;
+use tokio::task::JoinSet;
+use tracing::info;
+
+use super::jobs::{Job, Program, Work};
+use super::ledger::{Ledger, Numbers};
+use super::queue::{Outlook, Queue};
+use super::session::{Mode, Session};
+use super::statements::{Part, sql};
+use super::{RestoreError, large_objects, load, prove};
+use crate::archive::TableOfContents;
+use crate::body::{Body, Source, body};
+use crate::database_url::DatabaseUrl;
+use crate::manifest::Manifest;
+use crate::pg::{Cancel, Hangup, PgError};
+use crate::store::{Bucket, StoreError};
+
+/// What was cancelled at the deadline rolls back in this time, or is hung up.
+const GRACE: Duration = Duration::from_secs(3);
+const LOG_EVERY: Duration = Duration::from_secs(2);
+
+/// What every job of a run needs. Behind an `Arc`.
+#[allow(missing_debug_implementations, reason = "holds keys")]
+pub(super) struct Context {
+    pub(super) manifest: Arc<Manifest>,
+    pub(super) toc: Arc<TableOfContents>,
+    pub(super) vault: Bucket,
+    pub(super) identities: Arc<[Identity]>,
+    pub(super) program: Program,
+    pub(super) ledger: Ledger,
+    pub(super) url: DatabaseUrl,
+    /// Statements that every session begins with, for loading and for reading.
+    pub(super) pins: HashMap<Mode, Vec<u8>>,
+    /// Blocks of the tables that are proven in slices, once measured.
+    pub(super) sizes: Mutex<prove::Sizes>,
+    pub(super) board: Switchboard,
+}
+
+/// Why a job did not end with its record.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Server(PgError),
+    /// Another session committed it.
+    AlreadyDone,
+    Damaged {
+        key: String,
+        what: String,
+    },
+    /// The body broke off; why, its feed knows.
+    Storage(io::Error),
+    Store(StoreError),
+    Error(RestoreError),
+    Internal(String),
+}
+
+impl Failure {
+    pub(super) fn of(source: PgError) -> Self {
+        let is_claimed = matches!(&source, PgError::Server(error)
+            if error.code == "23505" && error.message.contains(super::ledger::CLAIMED));
+        if is_claimed {
+            Self::AlreadyDone
+        } else {
+            Self::Server(source)
+        }
+    }
+}
+
+impl Context {
+    pub(super) fn sizes(&self) -> prove::Sizes {
+        lock(&self.sizes).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A thread that panicked has left a whole value behind: all updates are single steps.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends what is running, from outside.
+#[derive(Debug, Default)]
+pub(super) struct Switchboard {
+    is_stopped: AtomicBool,
+    running: Mutex<HashMap<usize, (Cancel, Hangup)>>,
+}
+
+impl Switchboard {
+    fn cancel_all(&self) {
+        self.is_stopped.store(true, Ordering::Release);
+        let running: Vec<Cancel> = lock(&self.running)
+            .values()
+            .map(|it| it.0.clone())
+            .collect();
+        for cancel in running {
+            // Who cannot be asked is hung up after the grace.
+            let _asked = cancel.now();
+        }
+    }
+
+    fn hang_up_all(&self) {
+        lock(&self.running).values().for_each(|it| it.1.now());
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Acquire)
+    }
+}
+
+/// What one invocation did.
+#[derive(Debug, Default)]
+pub(super) struct Ran {
+    pub(super) bytes_read: u64,
+    pub(super) done: usize,
+    /// The largest job that the deadline cut: what, and for how long it ran.
+    pub(super) cut: Option<(String, f64, f64)>,
+    pub(super) failure: Option<RestoreError>,
+}
+
+struct Ended {
+    index: usize,
+    session: Option<Session>,
+    outcome: Result<Numbers, Failure>,
+    seconds: f64,
+}
+
+/// As many jobs as fit before `until`.
+pub(super) async fn run(
+    context: &Arc<Context>,
+    queue: &mut Queue<'_>,
+    connections: u32,
+    until: Instant,
+) -> Ran {
+    let board = &context.board;
+    let fetched = Arc::new(AtomicU64::new(0));
+    let mut crew = Crew {
+        context,
+        fetched: &fetched,
+        tasks: JoinSet::new(),
+        sessions: Vec::new(),
+        ran: Ran::default(),
+        started: 0,
+        until,
+    };
+    let mut logged = Instant::now();
+    loop {
+        if !board.is_stopped() {
+            crew.start(queue, connections.max(1) as usize);
+        }
+        if crew.tasks.is_empty() {
+            break;
+        }
+        let wake = if board.is_stopped() {
+            until.max(Instant::now()) + GRACE
+        } else {
+            until
+        };
+        tokio::select! {
+            ended = crew.tasks.join_next() => match ended {
+                Some(Ok(ended)) => crew.end(queue, ended),
+                Some(Err(error)) => crew.fail(RestoreError::Internal(error.to_string())),
+                None => break,
+            },
+            () = tokio::time::sleep_until(wake.into()) => {
+                if board.is_stopped() {
+                    board.hang_up_all();
+                } else {
+                    crew.stop();
+                }
+            }
+        }
+        if logged.elapsed() >= LOG_EVERY {
+            logged = Instant::now();
+            let remaining = queue.remaining();
+            info!(
+                remaining,
+                bytes_read = fetched.load(Ordering::Relaxed),
+                "progress"
+            );
+        }
+    }
+    let mut ran = crew.ran;
+    ran.bytes_read = fetched.load(Ordering::Relaxed);
+    ran
+}
+
+/// The running jobs.
+struct Crew<'a> {
+    context: &'a Arc<Context>,
+    fetched: &'a Arc<AtomicU64>,
+    tasks: JoinSet<Ended>,
+    sessions: Vec<Session>,
+    ran: Ran,
+    started: usize,
+    until: Instant,
+}
+
+impl Crew<'_> {
+    fn start(&mut self, queue: &mut Queue<'_>, connections: usize) {
+        while self.tasks.len() < connections {
+            let left = self.until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let outlook = Outlook {
+                seconds_left: left.as_secs_f64(),
+                is_first: self.started == 0,
+            };
+            let Some(index) = queue.start(outlook) else {
+                return;
+            };
+            self.started += 1;
+            let task = Task {
+                context: Arc::clone(self.context),
+                fetched: Arc::clone(self.fetched),
+                index,
+                until: self.until,
+            };
+            self.tasks.spawn(task.run(self.sessions.pop()));
+        }
+    }
+
+    fn end(&mut self, queue: &mut Queue<'_>, ended: Ended) {
+        let job = &self.context.program.jobs[ended.index];
+        self.sessions.extend(ended.session);
+        match ended.outcome {
+            Ok(_) | Err(Failure::AlreadyDone) => {
+                self.ran.done += 1;
+                queue.end(ended.index, ended.seconds);
+            }
+            Err(_) if self.context.board.is_stopped() => {
+                let is_longer = self.ran.cut.as_ref().is_none_or(|it| it.1 < ended.seconds);
+                if is_longer {
+                    let predicted = queue.seconds(ended.index);
+                    self.ran.cut = Some((job.what.clone(), ended.seconds, predicted));
+                }
+            }
+            Err(failure) => {
+                let error = error_of(self.context, job, failure);
+                self.fail(error);
+            }
+        }
+    }
+
+    /// The first failure is the cause of those that follow.
+    fn fail(&mut self, error: RestoreError) {
+        self.ran.failure.get_or_insert(error);
+        self.stop();
+    }
+
+    fn stop(&self) {
+        self.context.board.is_stopped.store(true, Ordering::Release);
+        let context = Arc::clone(self.context);
+        drop(tokio::task::spawn_blocking(move || {
+            context.board.cancel_all()
+        }));
+    }
+}
+
+fn error_of(context: &Context, job: &Job, failure: Failure) -> RestoreError {
+    match failure {
+        Failure::Server(source) => {
+            // What was restored before the rows came can be told in full: it is no row.
+            let is_definition = job.stage <= super::select::Stage::Pre;
+            let source = if is_definition {
+                source
+            } else {
+                source.without_values()
+            };
+            RestoreError::Job {
+                what: job.what.clone(),
+                remedy: super::remedy::of(&source).to_owned(),
+                source,
+            }
+        }
+        Failure::Damaged { key, what } => RestoreError::Damaged { key, what },
+        Failure::Store(source) => RestoreError::Store(source),
+        Failure::Error(error) => error,
+        Failure::Storage(error) => RestoreError::Internal(error.to_string()),
+        Failure::AlreadyDone => RestoreError::Internal("a done job failed".to_owned()),
+        Failure::Internal(what) => {
+            let id = context.manifest.backup_id;
+            RestoreError::Internal(format!("{}: {what} (backup {id})", job.what))
+        }
+    }
+}
+
+/// One job on its way.
+struct Task {
+    context: Arc<Context>,
+    fetched: Arc<AtomicU64>,
+    index: usize,
+    until: Instant,
+}
+
+impl Task {
+    async fn run(self, session: Option<Session>) -> Ended {
+        let began = Instant::now();
+        let index = self.index;
+        let (outcome, session) = match self.object() {
+            None => self.blocking(session, None).await,
+            Some(object) => self.with_body(session, object).await,
+        };
+        Ended {
+            index,
+            session,
+            outcome,
+            seconds: began.elapsed().as_secs_f64(),
+        }
+    }
+
+    fn object(&self) -> Option<usize> {
+        match &self.context.program.jobs[self.index].work {
+            Work::Load { object, .. } | Work::LargeObjects { object } => Some(*object),
+            Work::Statements(_)
+            | Work::Create(_)
+            | Work::Analyze(_)
+            | Work::Measure(_)
+            | Work::ProveTable { .. }
+            | Work::ProveSequences(_)
+            | Work::ProveLargeObjects { .. } => None,
+        }
+    }
+
+    async fn with_body(
+        self,
+        session: Option<Session>,
+        object: usize,
+    ) -> (Result<Numbers, Failure>, Option<Session>) {
+        let context = Arc::clone(&self.context);
+        let object = &context.manifest.objects[object];
+        let (fetched, of_this) = (Arc::clone(&self.fetched), AtomicU64::new(0));
+        let source = Source {
+            bucket: &context.vault,
+            key: &object.key,
+            version_id: object.version_id.as_deref(),
+            fetched_bytes: [&of_this, &fetched],
+        };
+        let until = tokio::time::Instant::from_std(self.until);
+        let open = source.bucket.open(source.key, source.version_id, 0);
+        let opened = match tokio::time::timeout_at(until, open).await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => return (Err(Failure::Store(error)), session),
+            Err(_) => return (Err(out_of_time()), session),
+        };
+        let (feed, body) = body();
+        // Dropped at the deadline, the feed ends the thread's reading.
+        let feed = tokio::time::timeout_at(until, source.feed(opened, feed));
+        let (fed, (outcome, session)) = tokio::join!(feed, self.blocking(session, Some(body)));
+        let outcome = match (outcome, fed) {
+            (Err(Failure::Storage(_)), Ok(Err(error))) => Err(Failure::Store(error)),
+            (Err(Failure::Storage(_)), Err(_)) => Err(out_of_time()),
+            (outcome, _) => outcome,
+        };
+        (outcome, session)
+    }
+
+    async fn blocking(
+        self,
+        session: Option<Session>,
+        body: Option<Body>,
+    ) -> (Result<Numbers, Failure>, Option<Session>) {
+        let thread = tokio::task::spawn_blocking(move || {
+            let mut session = session;
+            let outcome = self.on_thread(&mut session, body);
+            (outcome, session)
+        });
+        match thread.await {
+            Ok(ended) => ended,
+            Err(error) => (Err(Failure::Internal(error.to_string())), None),
+        }
+    }
+
+    fn on_thread(
+        &self,
+        slot: &mut Option<Session>,
+        body: Option<Body>,
+    ) -> Result<Numbers, Failure> {
+        let context = &*self.context;
+        let job = &context.program.jobs[self.index];
+        let mode = if job.stage == super::select::Stage::Proof {
+            Mode::Reading
+        } else {
+            Mode::Loading
+        };
+        let session = match slot {
+            Some(session) => session,
+            None => slot.insert(Session::open(context, mode).map_err(Failure::Error)?),
+        };
+        session.enter(context, mode).map_err(Failure::Error)?;
+        let handles = session.handles(&context.url).map_err(Failure::Server)?;
+        lock(&self.context.board.running).insert(self.index, handles);
+        let outcome = if self.context.board.is_stopped() {
+            Err(out_of_time())
+        } else {
+            work(context, session, job, body)
+        };
+        lock(&self.context.board.running).remove(&self.index);
+        if outcome.is_err() && session.connection.query("ROLLBACK").is_err() {
+            *slot = None;
+        }
+        outcome
+    }
+}
+
+fn out_of_time() -> Failure {
+    Failure::Internal("cut at the deadline".to_owned())
+}
+
+/// One transaction, from its claim to its record.
+fn work(
+    context: &Context,
+    session: &mut Session,
+    job: &Job,
+    body: Option<Body>,
+) -> Result<Numbers, Failure> {
+    let connection = &mut session.connection;
+    let body = || body.ok_or_else(|| Failure::Internal("no body".to_owned()));
+    let object = |place: usize| &context.manifest.objects[place];
+    let toc = &*context.toc;
+    let numbers = match &job.work {
+        Work::Load {
+            copy,
+            object: place,
+            is_last,
+        } => {
+            let copy = (copy.sql(toc), *is_last);
+            load::load(
+                context,
+                connection,
+                job,
+                (&copy.0, copy.1),
+                (object(*place), body()?),
+            )
+        }
+        Work::LargeObjects { object: place } => {
+            large_objects::load(context, connection, job, (object(*place), body()?))
+        }
+        Work::Statements(statements) => execute(context, session, job, statements),
+        Work::Create(statements) => {
+            let sql = [context.ledger.begin(job).as_bytes(), statements].concat();
+            let done = connection.query(sql).map_err(Failure::of);
+            done.map(|_| Numbers::default())
+        }
+        Work::Analyze(places) => {
+            let begin = context.ledger.begin(job);
+            let mut sql = begin.into_bytes();
+            for place in places {
+                sql.extend(b"ANALYZE ");
+                sql.extend(super::statements::qualified(&toc.entries[*place]));
+                sql.extend(b";");
+            }
+            let done = connection.query(sql).map_err(Failure::of);
+            done.map(|_| Numbers::default())
+        }
+        Work::Measure(places) => {
+            let units: Vec<_> = places
+                .iter()
+                .map(|it| &context.program.units[*it])
+                .collect();
+            prove::sizes(context, connection, job, &units)
+        }
+        Work::ProveTable { unit, slice } => {
+            let unit = &context.program.units[*unit];
+            prove::table(context, connection, job, (unit, *slice))
+        }
+        Work::ProveSequences(places) => prove::sequences(context, connection, job, (toc, places)),
+        Work::ProveLargeObjects { entry } => {
+            let oids = toc.large_objects_of(&toc.entries[*entry]);
+            prove::large_objects(context, connection, job, &oids)
+        }
+    }?;
+    let end = context.ledger.end(job, &numbers);
+    session.connection.query(end).map_err(Failure::of)?;
+    if let (Work::Measure(_), Some(found)) = (&job.work, &numbers.found) {
+        *lock(&context.sizes) = serde_json::from_str(found).unwrap_or_default();
+    }
+    Ok(numbers)
+}
+
+fn execute(
+    context: &Context,
+    session: &mut Session,
+    job: &Job,
+    statements: &[(usize, Part)],
+) -> Result<Numbers, Failure> {
+    let connection = &mut session.connection;
+    let mut before = context.ledger.begin(job).into_bytes();
+    for (place, part) in statements {
+        let entry = &context.toc.entries[*place];
+        let sql = sql(&context.toc, entry, *part).map_err(|it| Failure::Error(it.into()))?;
+        if sql.is_empty() {
+            continue;
+        }
+        let sql = [&std::mem::take(&mut before)[..], &sql].concat();
+        if let Err(source) = connection.query(sql) {
+            let failure = Failure::of(source);
+            let Failure::Server(source) = failure else {
+                return Err(failure);
+            };
+            let is_definition = job.stage == super::select::Stage::Pre;
+            let source = if is_definition {
+                source
+            } else {
+                source.without_values()
+            };
+            return Err(Failure::Error(RestoreError::Job {
+                what: super::select::describe(entry),
+                remedy: super::remedy::of(&source).to_owned(),
+                source,
+            }));
+        }
+    }
+    if !before.is_empty() {
+        connection.query(before).map_err(Failure::of)?;
+    }
+    Ok(Numbers::default())
+}
