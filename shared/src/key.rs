@@ -10,7 +10,8 @@ use crate::verdict::Check;
 /// A key of the vault or of the work bucket.
 ///
 /// Who may write where follows from the first segment alone: `backups/` dump, `verdicts/`
-/// verify and drill, `verify/` (work bucket) verify.
+/// verify and drill, `evidence/` drill and restore; in the work bucket `verify/` verify,
+/// `plans/` restore.
 #[derive(Clone, Copy, Debug)]
 pub enum Key<'a> {
     /// Vault. One object of the archive, under the name of the attempt that wrote it.
@@ -37,6 +38,16 @@ pub enum Key<'a> {
         run: &'a str,
         part: u32,
     },
+    /// Vault. The record of a drill or a restore, and what was written beside it: `file` is
+    /// `drill.json`, `drill.html`, `restore.json`, …
+    Evidence {
+        database: &'a DatabaseName,
+        at: Timestamp,
+        nonce: &'a str,
+        file: &'a str,
+    },
+    /// Work. One step in the life of a restore's plan: `plan`, `decision`, `consumed`, …
+    Plan { plan_id: &'a str, step: &'a str },
 }
 
 impl fmt::Display for Key<'_> {
@@ -65,6 +76,16 @@ impl fmt::Display for Key<'_> {
                 run,
                 part,
             } => write!(f, "verify/{database}/{id}/{run}/{part:05}.json"),
+            Self::Evidence {
+                database,
+                at,
+                nonce,
+                file,
+            } => {
+                let (month, at) = (at.strftime("%Y/%m"), at.strftime("%Y%m%dT%H%M%SZ"));
+                write!(f, "evidence/{database}/{month}/{at}-{nonce}-{file}")
+            }
+            Self::Plan { plan_id, step } => write!(f, "plans/{plan_id}/{step}.json"),
         }
     }
 }
@@ -139,6 +160,16 @@ mod tests {
                 run: "r1",
                 part: 2,
             },
+            Key::Evidence {
+                database: &database,
+                at,
+                nonce: "7f",
+                file: "drill.html",
+            },
+            Key::Plan {
+                plan_id: "20261121T013005Z-7f",
+                step: "plan",
+            },
         ];
         assert_eq!(
             keys.map(|key| key.to_string()),
@@ -147,6 +178,8 @@ mod tests {
                 "backups/app/20261121T010000Z-nightly/manifest.json",
                 "verdicts/app/20261121T010000Z-nightly/20261121T013005Z-7f-verify.json",
                 "verify/app/20261121T010000Z-nightly/r1/00002.json",
+                "evidence/app/2026/11/20261121T013005Z-7f-drill.html",
+                "plans/20261121T013005Z-7f/plan.json",
             ]
         );
     }

@@ -10,6 +10,7 @@ pub mod manifest;
 pub mod policy;
 pub mod schedule;
 pub mod verdict;
+pub mod words;
 
 // Touches the world.
 pub mod aws;

@@ -10,7 +10,6 @@ pub mod cause;
 mod execution;
 pub mod message;
 pub mod redact;
-mod words;
 
 use std::time::Duration;
 
