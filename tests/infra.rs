@@ -102,6 +102,15 @@ fn functions_are_told_where_things_are_and_nothing_else() {
             ],
         ),
         (
+            "RestoreFunction",
+            vec![
+                "PAGE_TOPIC_ARN",
+                "PLAN_LIFETIME_MINUTES",
+                "VAULT_BUCKET",
+                "WORK_BUCKET",
+            ],
+        ),
+        (
             "AlertFunction",
             vec![
                 "NOTICE_TOPIC_ARN",
@@ -124,8 +133,8 @@ fn functions_are_told_where_things_are_and_nothing_else() {
 }
 
 #[test]
-fn dump_and_verify_have_two_processors_and_the_longest_time_there_is() {
-    for function in ["DumpFunction", "VerifyFunction"] {
+fn what_moves_data_has_two_processors_and_the_longest_time_there_is() {
+    for function in ["DumpFunction", "VerifyFunction", "RestoreFunction"] {
         let properties = properties(function);
         assert_eq!(
             (&properties["MemorySize"], &properties["Timeout"]),

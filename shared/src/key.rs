@@ -113,6 +113,21 @@ pub fn verdicts_of_prefix(database: &DatabaseName, id: BackupId) -> String {
     format!("verdicts/{database}/{id}/")
 }
 
+/// The prefix of every record of a database's drills and restores, in order of time.
+pub fn evidence_prefix(database: &DatabaseName) -> String {
+    format!("evidence/{database}/")
+}
+
+/// The prefix of the task tokens of a plan, in the work bucket.
+pub fn tokens_prefix(plan_id: &str) -> String {
+    format!("plans/{plan_id}/token-")
+}
+
+/// The step under which a plan keeps one task token; their names sort by time.
+pub fn token_step(at: Timestamp, nonce: &str) -> String {
+    format!("token-{}-{nonce}", at.strftime("%Y%m%dT%H%M%SZ"))
+}
+
 /// The backup that `key` lies under, if it is a key of `prefix` (one of the above).
 pub fn backup_under(prefix: &str, key: &str) -> Option<BackupId> {
     key.strip_prefix(prefix)?.split('/').next()?.parse().ok()

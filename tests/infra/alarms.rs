@@ -22,10 +22,15 @@ fn alarm_on(namespace: &str, metric: &str, about: Option<&str>) -> &'static Valu
 #[test]
 fn every_alarm_pages_and_says_what_it_means() {
     for (name, alarm) in resources("AWS::CloudWatch::Alarm") {
+        // It cannot tell a refused restore from a broken one; the rule can, and pages.
+        let topic = match name {
+            "RestoreFailedAlarm" => "NoticeTopic",
+            _ => "PageTopic",
+        };
         assert!(
             listed(&alarm["AlarmActions"])
                 .into_iter()
-                .any(|it| refers_to(it, "PageTopic")),
+                .any(|it| refers_to(it, topic)),
             "{name}"
         );
         assert!(
@@ -47,8 +52,8 @@ fn no_alarm_spans_more_than_cloudwatch_allows() {
 }
 
 #[test]
-fn a_run_of_either_machine_that_ends_badly_pages_within_a_minute() {
-    for machine in ["BackupMachine", "WatchMachine"] {
+fn a_run_of_any_machine_that_ends_badly_is_told_within_a_minute() {
+    for machine in ["BackupMachine", "RestoreMachine", "WatchMachine"] {
         for metric in [
             "ExecutionsFailed",
             "ExecutionsTimedOut",
@@ -97,11 +102,9 @@ fn a_late_database_and_a_dead_watcher_both_page() {
 
 #[test]
 fn dead_letters_and_undelivered_backstops_page() {
-    alarm_on(
-        "AWS/Events",
-        "FailedInvocations",
-        Some("FailedExecutionsRule"),
-    );
+    for rule in ["FailedExecutionsRule", "FailedRestoresRule"] {
+        alarm_on("AWS/Events", "FailedInvocations", Some(rule));
+    }
     for queue in ["ScheduleDeadLetters", "RuleDeadLetters"] {
         alarm_on("AWS/SQS", "ApproximateNumberOfMessagesVisible", Some(queue));
     }
@@ -113,34 +116,55 @@ fn dead_letters_and_undelivered_backstops_page() {
 }
 
 #[test]
-fn the_rule_reports_every_bad_end_of_every_machine_in_words() {
-    let rule = properties("FailedExecutionsRule");
-    let detail = &rule["EventPattern"]["detail"];
-    assert_eq!(detail["status"], json!(["FAILED", "TIMED_OUT", "ABORTED"]));
-    let machines = listed(&detail["stateMachineArn"]);
+fn the_rules_report_every_bad_end_of_every_machine_in_words() {
+    let mut reported = Vec::new();
+    for (name, rule) in resources("AWS::Events::Rule") {
+        let detail = &rule["EventPattern"]["detail"];
+        assert_eq!(detail["status"], json!(["FAILED", "TIMED_OUT", "ABORTED"]));
+        reported.extend(listed(&detail["stateMachineArn"]));
+        let target = &rule["Targets"][0];
+        assert!(
+            refers_to(&target["Arn"], "PageTopic")
+                && refers_to(&target["DeadLetterConfig"]["Arn"], "RuleDeadLetters"),
+            "{name}"
+        );
+        assert!(
+            target.get("RoleArn").is_none(),
+            "{name}: a role may break delivery to an encrypted topic"
+        );
+        let words = &target["InputTransformer"];
+        let template = words["InputTemplate"].as_str().unwrap();
+        assert!(template.starts_with("\"Backstop: ") && template.ends_with('"'));
+        for part in words["InputPathsMap"].as_object().unwrap().keys() {
+            assert!(
+                template.contains(&format!("<{part}>")),
+                "{name}: {part} is looked up and not said"
+            );
+        }
+    }
     for (machine, _) in resources("AWS::StepFunctions::StateMachine") {
         assert!(
-            machines.iter().any(|it| refers_to(it, machine)),
+            reported.iter().any(|it| refers_to(it, machine)),
             "{machine}"
         );
     }
-    let target = &rule["Targets"][0];
-    assert!(
-        refers_to(&target["Arn"], "PageTopic")
-            && refers_to(&target["DeadLetterConfig"]["Arn"], "RuleDeadLetters")
-    );
-    assert!(
-        target.get("RoleArn").is_none(),
-        "a role here may break delivery to an encrypted topic"
-    );
+    let queue = &properties("RuleDeadLettersPolicy")["PolicyDocument"]["Statement"][0];
+    let senders = listed(&queue["Condition"]["ArnEquals"]["aws:SourceArn"]);
+    assert_eq!(senders.len(), resources("AWS::Events::Rule").len());
+}
 
-    let words = &target["InputTransformer"];
-    let template = words["InputTemplate"].as_str().unwrap();
-    assert!(template.starts_with("\"Backstop: ") && template.ends_with('"'));
-    for name in words["InputPathsMap"].as_object().unwrap().keys() {
-        assert!(
-            template.contains(&format!("<{name}>")),
-            "{name} is looked up and not said"
-        );
-    }
+/// Whoever started it is at the console; what a person decided is no alarm.
+#[test]
+fn a_restore_that_a_person_ended_wakes_nobody() {
+    let ends = |name: &str| {
+        let machine: Value =
+            serde_json::from_str(&super::text_of("infra/restore.asl.json")).unwrap();
+        machine["States"][name]["Error"].clone()
+    };
+    let quiet = ["NotPlanned", "HasObstacles", "Refused", "Expired"].map(ends);
+    let detail = &properties("FailedRestoresRule")["EventPattern"]["detail"];
+    let expected = json!([{"anything-but": quiet}, {"exists": false}]);
+    assert_eq!(detail["error"], expected);
+    let all = &properties("FailedExecutionsRule")["EventPattern"]["detail"];
+    assert!(all.get("error").is_none());
 }

@@ -21,6 +21,11 @@ const LAMBDAS: [&str; 4] = [
     "Lambda.SdkClientException",
 ];
 
+const MACHINES: [&str; 3] = ["backup", "restore", "watch"];
+
+/// What our own state machines fail with, or a person's refusal.
+const DECISIONS: [&str; 1] = ["ApprovalRefused"];
+
 fn definition(machine: &str) -> Value {
     serde_json::from_str(&text_of(&format!("infra/{machine}.asl.json"))).unwrap()
 }
@@ -41,7 +46,7 @@ fn states(machine: &Value) -> Vec<(String, Value)> {
 }
 
 fn tasks() -> Vec<(String, Value)> {
-    let all = ["backup", "watch"]
+    let all = MACHINES
         .into_iter()
         .flat_map(|machine| states(&definition(machine)));
     all.filter(|(_, state)| state["Type"] == "Task").collect()
@@ -62,10 +67,16 @@ fn every_task_waits_thirty_seconds_longer_than_its_function_runs() {
         let function = match task["Parameters"]["FunctionName"].as_str().unwrap() {
             "${DumpArn}" => "DumpFunction",
             "${VerifyArn}" => "VerifyFunction",
+            "${RestoreArn}" => "RestoreFunction",
             "${AlertArn}" => "AlertFunction",
             other => panic!("{name} calls {other}"),
         };
         let limit = properties(function)["Timeout"].as_u64().unwrap();
+        if task["Resource"].as_str().unwrap().ends_with(".waitForTaskToken") {
+            // It waits for a person, as long as the plan lives.
+            assert_eq!(task["TimeoutSecondsPath"], "$.plan.expires_in_seconds");
+            continue;
+        }
         assert_eq!(task["TimeoutSeconds"].as_u64(), Some(limit + 30), "{name}");
     }
 }
@@ -83,8 +94,9 @@ fn only_what_may_pass_is_tried_again() {
 fn every_error_name_that_is_matched_is_one_that_the_code_has() {
     let mut known: BTreeSet<&str> = OURS.map(Name::as_str).into();
     known.extend(LAMBDAS);
-    known.insert("States.ALL");
-    for machine in ["backup", "watch"] {
+    known.extend(DECISIONS);
+    known.extend(["States.ALL", "States.Timeout"]);
+    for machine in MACHINES {
         for (name, state) in states(&definition(machine)) {
             for error in errors_of(&state["Retry"]).union(&errors_of(&state["Catch"])) {
                 assert!(known.contains(error.as_str()), "{name} matches {error}");
@@ -113,9 +125,15 @@ fn an_alert_that_fails_hides_no_failure() {
 /// Outside of a Choice, a path that leads nowhere ends the execution uncaught.
 #[test]
 fn what_a_choice_compares_is_there_or_has_been_looked_for() {
-    // Always there: the plan puts `committed` into every item, the machine itself the other.
-    let present = ["$.backup.committed", "$.any_failed"];
-    for (name, state) in states(&definition("backup")) {
+    // Always there: the plan puts `committed` into every item, a ResultSelector or the machine itself the others.
+    let present = [
+        "$.backup.committed",
+        "$.any_failed",
+        "$.plan.can_be_done",
+        "$.apply.remaining",
+        "$.report.is_good",
+    ];
+    for (name, state) in MACHINES.iter().flat_map(|it| states(&definition(it))) {
         for rule in state["Choices"].as_array().into_iter().flatten() {
             let Some(all) = rule["And"].as_array() else {
                 let looks = rule.get("IsPresent").is_some();
@@ -133,6 +151,25 @@ fn what_a_choice_compares_is_there_or_has_been_looked_for() {
             }
         }
     }
+}
+
+/// What is not said to be good is bad; what nobody approved is not begun.
+#[test]
+fn a_restore_goes_on_only_where_it_is_told_to() {
+    let machine = definition("restore");
+    let next = |state: &str| &machine["States"][state];
+    assert_eq!(next("CanItBeDone")["Default"], "HasObstacles");
+    assert_eq!(next("IsGood")["Default"], "NotProven");
+    let before_apply: Vec<&String> = machine["States"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(_, state)| state["Next"] == "Apply")
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(before_apply, ["AwaitApproval"]);
+    let asked = &next("AwaitApproval")["Parameters"]["Payload"]["await_approval"];
+    assert_eq!(asked["token.$"], "$$.Task.Token");
 }
 
 #[test]

@@ -112,28 +112,33 @@ fn only_log_delivery_and_the_network_know_no_resource() {
     let expected = [
         ("BackupMachineRole", "DeliverLogs"),
         ("DumpNetworkPolicy", "AttachNetwork"),
+        ("RestoreMachineRole", "DeliverLogs"),
+        ("RestoreNetworkPolicy", "AttachNetwork"),
         ("WatchMachineRole", "DeliverLogs"),
     ];
     assert_eq!(stars, expected);
-    assert_eq!(
-        template()["Resources"]["DumpNetworkPolicy"]["Condition"],
-        "InNetwork"
-    );
+    for (policy, _) in resources("AWS::IAM::Policy") {
+        let condition = &template()["Resources"][policy]["Condition"];
+        assert_eq!(condition, "InNetwork", "{policy}");
+    }
 }
 
-#[test]
-fn dump_creates_backups_and_can_do_nothing_else() {
+/// Everything that a role may do, with what it may do it to.
+fn may(role: &str) -> BTreeMap<&'static str, Vec<String>> {
     let mut may: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for (_, statement) in allowed()
-        .into_iter()
-        .filter(|(role, _)| *role == "DumpFunctionRole")
-    {
+    for (_, statement) in allowed().into_iter().filter(|(it, _)| *it == role) {
         for action in actions(statement) {
             may.entry(action)
                 .or_default()
                 .extend(resource_names(statement));
         }
     }
+    may
+}
+
+#[test]
+fn dump_creates_backups_and_can_do_nothing_else() {
+    let may = may("DumpFunctionRole");
     let secrets = "arn:AWS::Partition}:secretsmanager:AWS::Region}:AWS::AccountId}:secret:lifeboat/database/*";
     let vault_key = r#"{"Fn::GetAtt":["VaultKey","Arn"]}"#;
     let log = r#"{"Fn::GetAtt":["DumpFunctionLogGroup","Arn"]}"#;
@@ -152,6 +157,37 @@ fn dump_creates_backups_and_can_do_nothing_else() {
             .map(|(action, resource)| (action, vec![resource.to_owned()]))
             .into()
     );
+}
+
+/// It cannot write a backup or a verdict, and reaches no database but the targets.
+#[test]
+fn restore_reads_backups_and_writes_evidence_and_plans() {
+    let may = may("RestoreFunctionRole");
+    let names: Vec<&str> = may.keys().copied().collect();
+    let expected = [
+        "kms:Decrypt",
+        "kms:GenerateDataKey",
+        "logs:CreateLogStream",
+        "logs:PutLogEvents",
+        "s3:GetObject",
+        "s3:GetObjectVersion",
+        "s3:ListBucket",
+        "s3:ListBucketVersions",
+        "s3:PutObject",
+        "secretsmanager:GetSecretValue",
+        "sns:Publish",
+        "states:SendTaskFailure",
+        "states:SendTaskSuccess",
+    ];
+    assert_eq!(names, expected);
+    let written = ["VaultBucket/evidence/*", "WorkBucket/plans/*"];
+    assert_eq!(may["s3:PutObject"], written);
+    let secrets = may["secretsmanager:GetSecretValue"].join(" ");
+    assert!(secrets.contains("lifeboat/target/*") && !secrets.contains("lifeboat/database"));
+    for answer in ["states:SendTaskFailure", "states:SendTaskSuccess"] {
+        assert_eq!(may[answer].len(), 1);
+        assert!(may[answer][0].ends_with(":stateMachine:AWS::StackName}-restore"));
+    }
 }
 
 #[test]
@@ -193,7 +229,9 @@ fn the_first_path_segment_decides_who_writes() {
     }
     let expected = [
         ("VaultBucket/backups/*", "DumpFunctionRole"),
+        ("VaultBucket/evidence/*", "RestoreFunctionRole"),
         ("VaultBucket/verdicts/*", "VerifyFunctionRole"),
+        ("WorkBucket/plans/*", "RestoreFunctionRole"),
         ("WorkBucket/verify/*", "VerifyFunctionRole"),
     ];
     assert_eq!(
@@ -223,22 +261,24 @@ fn no_role_deletes_or_unlocks() {
 }
 
 #[test]
-fn the_identity_is_for_verify_alone() {
+fn the_identity_is_for_those_who_read_backups() {
+    let mut readers = BTreeSet::new();
     for (role, statement) in allowed() {
-        if actions(statement).contains(&"secretsmanager:GetSecretValue") {
-            let reaches_identity = statement["Resource"]
-                .to_string()
-                .to_lowercase()
-                .contains("identity");
-            assert_eq!(reaches_identity, role == "VerifyFunctionRole", "{role}");
+        let reads = actions(statement).contains(&"secretsmanager:GetSecretValue");
+        let resource = statement["Resource"].to_string().to_lowercase();
+        if reads && resource.contains("identity") {
+            readers.insert(role);
         }
     }
+    let expected = ["RestoreFunctionRole", "VerifyFunctionRole"];
+    assert_eq!(readers, expected.into());
 }
 
 #[test]
 fn machines_invoke_exactly_the_functions_they_use() {
     for (role, machine) in [
         ("BackupMachineRole", "BackupMachine"),
+        ("RestoreMachineRole", "RestoreMachine"),
         ("WatchMachineRole", "WatchMachine"),
     ] {
         let (_, invoke) = allowed()
@@ -294,6 +334,7 @@ fn the_vault_denies_overwriting_deleting_and_other_writers_to_everybody() {
         "OnlyDumpWritesBackups",
         "OnlyIfNoneMatch",
         "OnlyOverTls",
+        "OnlyRestoreWritesEvidence",
         "OnlyVerifyExtendsLocks",
         "OnlyVerifyWritesVerdicts",
     ];
@@ -305,14 +346,17 @@ fn the_vault_denies_overwriting_deleting_and_other_writers_to_everybody() {
         actions(policy["NobodyDeletes"]),
         ["s3:DeleteObject", "s3:DeleteObjectVersion"]
     );
-    for (statement, writer) in [
-        ("OnlyDumpWritesBackups", "DumpFunctionRole"),
-        ("OnlyVerifyWritesVerdicts", "VerifyFunctionRole"),
+    for (statement, writers) in [
+        ("OnlyDumpWritesBackups", vec!["DumpFunctionRole"]),
+        ("OnlyRestoreWritesEvidence", vec!["RestoreFunctionRole"]),
+        ("OnlyVerifyWritesVerdicts", vec!["VerifyFunctionRole"]),
     ] {
-        assert!(refers_to(
-            &policy[statement]["Condition"]["ArnNotEquals"]["aws:PrincipalArn"],
-            writer
-        ));
+        let admitted =
+            listed(&policy[statement]["Condition"]["ArnNotEquals"]["aws:PrincipalArn"]);
+        assert_eq!(admitted.len(), writers.len(), "{statement}");
+        for (admitted, writer) in admitted.into_iter().zip(writers) {
+            assert!(refers_to(admitted, writer), "{statement}");
+        }
     }
 }
 

@@ -1,0 +1,251 @@
+//! Gathers everything that a plan is made from. Changes nothing.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use shared::backup::{BackupId, DatabaseName};
+use shared::config::read_policy;
+use shared::history::{self, VerifiedBackup};
+use shared::key;
+use shared::policy::{DatabasePolicy, Policy, TargetPolicy};
+use shared::restore::estimate::{ASSUMED, Rates, predict};
+use shared::restore::guard::{self, Wish};
+use shared::restore::{Backup, Destination, LeaveOut, Order};
+use shared::store::StoreErrorKind;
+
+use crate::error::RestoreFailed;
+use crate::plan::World;
+use crate::request::{PlanRequest, Point};
+use crate::{Function, Invocation};
+
+/// How many records of earlier restores are looked at for measured rates.
+const RECORDS_MAX: usize = 5;
+const RECORD_BYTES_MAX: u64 = 64 << 20;
+/// A job has to fit beside what an invocation does before and after it.
+const SHARE_OF_AN_INVOCATION: f64 = 0.8;
+
+/// What was asked, resolved: which backup, and its manifest.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    pub(crate) id: BackupId,
+    pub(crate) verified: bool,
+}
+
+impl Function {
+    /// Everything as it is now.
+    pub(crate) async fn gather(
+        &self,
+        invocation: &Invocation,
+        request: &PlanRequest,
+    ) -> Result<(World, Backup), RestoreFailed> {
+        let policy = read_policy(&self.config.layer_root)?;
+        let database = known_database(&policy, &request.database)?;
+        let target = known_target(&policy, &request.target)?;
+        let chosen = self.choose(request).await?;
+        let backup = self.open(&request.database, chosen.id).await?;
+        let url = self.secrets.target_url(&target.name).await?;
+        let order = self.order(request, database);
+        let (rates, is_rate_measured) = self.rates(&request.database).await?;
+        let estimate = predict(&backup, &order, rates);
+        let facts = guard::gather(&backup.manifest, &url, &request.target).await?;
+        let source = guard::source_facts(&backup.manifest, None).await;
+        let (roles, forced) = (guard::roles(&backup), guard::forced_row_security(&backup));
+        let wish = Wish {
+            manifest: &backup.manifest,
+            order: &order,
+            destination: &request.target,
+            live: target.live,
+            roles: &roles,
+            forced_row_security: &forced,
+            estimate: &estimate,
+            job_seconds_max: invocation.job_seconds_max(SHARE_OF_AN_INVOCATION),
+        };
+        let obstacles = guard::judge(&facts, &source, &wish);
+        let world = World {
+            request: request.clone(),
+            backup_id: chosen.id,
+            snapshot_at: backup.manifest.snapshot_at,
+            verified: chosen.verified,
+            manifest_sha256: backup.manifest_sha256.clone(),
+            target: facts,
+            is_live: target.live,
+            notes: notes(&backup, &order),
+            order,
+            estimate,
+            is_rate_measured,
+            obstacles,
+        };
+        Ok((world, backup))
+    }
+
+    pub(crate) async fn open(
+        &self,
+        database: &DatabaseName,
+        id: BackupId,
+    ) -> Result<Backup, RestoreFailed> {
+        let identities = self.secrets.identities().await?;
+        let backup = Backup::open(&self.vault, Arc::from(identities), database, id).await?;
+        Ok(backup)
+    }
+
+    async fn choose(&self, request: &PlanRequest) -> Result<Chosen, RestoreFailed> {
+        let (vault, database) = (&self.vault, &request.database);
+        let verified = |it: VerifiedBackup| Chosen {
+            id: it.id,
+            verified: true,
+        };
+        match request.point {
+            Point::Latest => {
+                let ids = history::backups(vault, database).await?;
+                let newest = history::newest_verified(vault, database, ids).await?;
+                newest
+                    .map(verified)
+                    .ok_or_else(|| RestoreFailed::NothingVerified {
+                        database: database.clone(),
+                        before: None,
+                    })
+            }
+            Point::Time(before) => self.verified_before(database, before).await.map(verified),
+            Point::BackupId(id) => {
+                let found = history::verified(vault, database, id).await?;
+                match found {
+                    Some(found) => Ok(verified(found)),
+                    None if request.unverified => Ok(Chosen {
+                        id,
+                        verified: false,
+                    }),
+                    None => Err(RestoreFailed::NotVerified {
+                        database: database.clone(),
+                        id,
+                    }),
+                }
+            }
+        }
+    }
+
+    /// The last verified backup whose data is from before a moment.
+    async fn verified_before(
+        &self,
+        database: &DatabaseName,
+        before: Timestamp,
+    ) -> Result<VerifiedBackup, RestoreFailed> {
+        // A snapshot is never older than the time its backup was scheduled for.
+        let ids = history::backups(&self.vault, database).await?;
+        let mut ids: Vec<BackupId> = ids
+            .into_iter()
+            .filter(|id| id.scheduled_at() < before)
+            .collect();
+        loop {
+            let found =
+                history::newest_verified(&self.vault, database, ids.iter().copied()).await?;
+            match found {
+                Some(found) if found.snapshot_at < before => return Ok(found),
+                // It was taken late: its data is from after the moment.
+                Some(found) => ids.retain(|id| *id < found.id),
+                None => {
+                    return Err(RestoreFailed::NothingVerified {
+                        database: database.clone(),
+                        before: Some(before),
+                    });
+                }
+            }
+        }
+    }
+
+    fn order(&self, request: &PlanRequest, database: &DatabasePolicy) -> Order {
+        let staging_schema = match &request.target {
+            Destination::Staging { schema, .. } => Some(schema.clone()),
+            Destination::NewDatabase { .. } | Destination::ExistingTables { .. } => None,
+        };
+        Order {
+            plan_id: String::new(),
+            scope: request.scope.clone(),
+            leave_out: LeaveOut::from(&database.restore),
+            owners: request.owners,
+            privileges: request.privileges,
+            connections: database.connections.unwrap_or(self.config.connections),
+            staging_schema,
+        }
+    }
+
+    /// What the last restore of this database measured, or what is assumed.
+    async fn rates(&self, database: &DatabaseName) -> Result<(Rates, bool), RestoreFailed> {
+        #[derive(Deserialize)]
+        struct Record {
+            rates: Option<Rates>,
+        }
+        let listed = self.vault.list(&key::evidence_prefix(database)).await?;
+        let records = listed.iter().rev().filter(|it| it.key.ends_with(".json"));
+        for listed in records.take(RECORDS_MAX) {
+            let json = match self.vault.get(&listed.key, None, RECORD_BYTES_MAX).await {
+                Ok(json) => json,
+                Err(error) if matches!(error.kind, StoreErrorKind::TooLarge { .. }) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let record = serde_json::from_slice::<Record>(&json);
+            if let Some(rates) = record.ok().and_then(|it| it.rates) {
+                return Ok((rates, true));
+            }
+        }
+        Ok((ASSUMED, false))
+    }
+}
+
+fn known_database<'a>(
+    policy: &'a Policy,
+    name: &DatabaseName,
+) -> Result<&'a DatabasePolicy, RestoreFailed> {
+    policy
+        .database(name)
+        .ok_or_else(|| RestoreFailed::UnknownDatabase {
+            name: name.clone(),
+            known: policy.databases.iter().map(|it| it.name.clone()).collect(),
+        })
+}
+
+fn known_target<'a>(
+    policy: &'a Policy,
+    destination: &Destination,
+) -> Result<&'a TargetPolicy, RestoreFailed> {
+    policy
+        .target(destination.target())
+        .ok_or_else(|| RestoreFailed::UnknownTarget {
+            name: destination.target().clone(),
+            known: policy.targets.iter().map(|it| it.name.clone()).collect(),
+        })
+}
+
+/// What a person should know before deciding.
+fn notes(backup: &Backup, order: &Order) -> Vec<String> {
+    let manifest = &backup.manifest;
+    let left_out = manifest.left_out.iter();
+    let mut notes: Vec<String> = left_out
+        .map(|it| format!("not in the backup: {it}"))
+        .collect();
+    for (what, names) in [
+        ("extensions", &order.leave_out.extensions),
+        ("schemas", &order.leave_out.schemas),
+        ("publications", &order.leave_out.publications),
+    ] {
+        if !names.is_empty() {
+            notes.push(format!(
+                "left out, as lifeboat.toml says: {what} {}",
+                names.join(", ")
+            ));
+        }
+    }
+    if !order.owners {
+        notes.push("everything will belong to the role that restores (\"owners\": true keeps the owners)".to_owned());
+    }
+    if !order.privileges {
+        notes.push("no rights are granted (\"privileges\": true grants what is granted at the source)".to_owned());
+    }
+    notes.extend(
+        manifest
+            .migration_head
+            .iter()
+            .map(|it| format!("its newest migration ({}) is {}", it.tool, it.head)),
+    );
+    notes
+}
