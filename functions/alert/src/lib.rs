@@ -9,6 +9,7 @@ mod advice;
 pub mod cause;
 mod execution;
 pub mod message;
+pub mod recovery;
 pub mod redact;
 
 use std::time::Duration;
@@ -17,13 +18,14 @@ use jiff::Timestamp;
 use lambda_runtime::Diagnostic;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::backup::{BackupId, BackupItem};
+use shared::backup::{BackupId, BackupItem, DatabaseName};
 use shared::config::{ConfigError, required};
 use shared::error::{Name, chain};
 use shared::history;
 use shared::store::{Bucket, StoreError};
 
-use message::{Known, Situation, Standing, Vault};
+use message::{Known, Message, Situation, Standing, Vault};
+use recovery::{Kind, Recovery};
 
 /// Lambda gives the function 60 s: a vault that does not answer must leave time to publish.
 const GATHER_MAX: Duration = Duration::from_secs(20);
@@ -57,10 +59,34 @@ pub struct Function {
     pub page_topic: String,
 }
 
+/// Exactly one of these.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Event {
+    RunFailed(RunFailed),
+    RestoreFailed(RecoveryFailed),
+    DrillFailed(RecoveryFailed),
+}
+
+/// A restore or a drill; how much of it is known depends on how far it came.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Event {
-    run_failed: RunFailed,
+struct RecoveryFailed {
+    /// Of the plan, or of the drill.
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    database: Option<DatabaseName>,
+    #[serde(default)]
+    backup_id: Option<BackupId>,
+    #[serde(default)]
+    target: Option<String>,
+    /// In words; absent when nobody could look.
+    #[serde(default)]
+    target_state: Option<String>,
+    failure: Failure,
+    /// The ARN of the state machine's execution.
+    execution: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -123,16 +149,11 @@ impl Function {
     /// Under the names that the state machines match.
     pub async fn handle(&self, event: Value, now: Timestamp) -> Result<Value, AlertError> {
         let event: Event = serde_json::from_value(event).map_err(AlertError::Event)?;
-        let failed = event.run_failed;
-        let vault = self.gather(failed.backup.as_ref()).await;
-        let message = message::compose(&Situation {
-            backup: failed.backup.as_ref(),
-            error: &failed.failure.error,
-            cause: failed.failure.cause.as_deref(),
-            execution: &failed.execution,
-            noticed_at: now,
-            vault,
-        });
+        let message = match event {
+            Event::RunFailed(failed) => self.of_run(&failed, now).await,
+            Event::RestoreFailed(failed) => self.of_recovery(Kind::Restore, &failed, now).await,
+            Event::DrillFailed(failed) => self.of_recovery(Kind::Drill, &failed, now).await,
+        };
         let publish = self.sns.publish().topic_arn(&self.page_topic);
         let publish = publish.subject(&message.subject).message(message.body);
         let answer = publish.send().await.map_err(|error| AlertError::Publish {
@@ -147,8 +168,39 @@ impl Function {
         serde_json::to_value(sent).map_err(AlertError::Answer)
     }
 
-    async fn gather(&self, backup: Option<&BackupItem>) -> Vault {
-        let reason = match tokio::time::timeout(GATHER_MAX, self.look(backup)).await {
+    async fn of_run(&self, failed: &RunFailed, now: Timestamp) -> Message {
+        let item = failed.backup.as_ref();
+        let begun = item.map(|item| (&item.database, Some(id_of(item))));
+        message::compose(&Situation {
+            backup: item,
+            error: &failed.failure.error,
+            cause: failed.failure.cause.as_deref(),
+            execution: &failed.execution,
+            noticed_at: now,
+            vault: self.gather(begun).await,
+        })
+    }
+
+    async fn of_recovery(&self, kind: Kind, failed: &RecoveryFailed, now: Timestamp) -> Message {
+        let about = failed.database.as_ref().map(|database| (database, None));
+        recovery::compose(&Recovery {
+            kind,
+            id: failed.id.as_deref(),
+            database: failed.database.as_ref(),
+            backup_id: failed.backup_id,
+            target: failed.target.as_deref(),
+            target_state: failed.target_state.as_deref(),
+            error: &failed.failure.error,
+            cause: failed.failure.cause.as_deref(),
+            execution: &failed.execution,
+            noticed_at: now,
+            vault: self.gather(about).await,
+        })
+    }
+
+    /// What there is of one database, and of one backup of it; or of all databases.
+    async fn gather(&self, about: Option<(&DatabaseName, Option<BackupId>)>) -> Vault {
+        let reason = match tokio::time::timeout(GATHER_MAX, self.look(about)).await {
             Ok(Ok(known)) => return Vault::Known(known),
             Ok(Err(error)) => chain(&error),
             Err(_elapsed) => format!("no answer within {} seconds", GATHER_MAX.as_secs()),
@@ -157,15 +209,17 @@ impl Function {
         Vault::Unknown { reason }
     }
 
-    async fn look(&self, backup: Option<&BackupItem>) -> Result<Known, StoreError> {
+    async fn look(
+        &self,
+        about: Option<(&DatabaseName, Option<BackupId>)>,
+    ) -> Result<Known, StoreError> {
         let vault = &self.vault;
         let mut known = Known::default();
-        let databases = match backup {
-            Some(item) => {
-                let id = id_of(item);
-                known.committed = Some(history::is_committed(vault, &item.database, id).await?);
-                vec![item.database.clone()]
-            }
+        if let Some((database, Some(id))) = about {
+            known.committed = Some(history::is_committed(vault, database, id).await?);
+        }
+        let databases = match about {
+            Some((database, _)) => vec![database.clone()],
             None => history::databases(vault).await?,
         };
         known.databases_total = databases.len();

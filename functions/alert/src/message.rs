@@ -13,6 +13,9 @@ use crate::redact::redact;
 /// SNS takes fewer than 100 characters, and only ASCII.
 const SUBJECT_BYTES_MAX: usize = 99;
 
+pub(crate) const ANOTHER_MAY_FOLLOW: &str = "Another message about the same failure may follow: one that begins with \"Backstop:\" \
+     comes from the stack itself and does not depend on this one.";
+
 /// All that is known when the message is written.
 #[derive(Clone, Debug)]
 pub struct Situation<'a> {
@@ -89,11 +92,7 @@ pub fn compose(situation: &Situation<'_>) -> Message {
         advice.do_first, advice.then_start
     ));
     blocks.push(format!("The execution: {}", execution.link()));
-    blocks.push(
-        "Another message about the same failure may follow: one that begins with \"Backstop:\" \
-         comes from the stack itself and does not depend on this one."
-            .to_owned(),
-    );
+    blocks.push(ANOTHER_MAY_FOLLOW.to_owned());
     Message {
         subject: one_line_of_ascii(&format!("Lifeboat: {headline} - {error}")),
         body: blocks.join("\n\n") + "\n",
@@ -133,7 +132,7 @@ fn since_when(item: &BackupItem, noticed_at: Timestamp) -> String {
     )
 }
 
-fn last_verified(vault: &Vault, now: Timestamp) -> String {
+pub(crate) fn last_verified(vault: &Vault, now: Timestamp) -> String {
     let known = match vault {
         Vault::Known(known) => known,
         Vault::Unknown { reason } => {
@@ -166,7 +165,7 @@ fn last_verified(vault: &Vault, now: Timestamp) -> String {
     lines.join("\n")
 }
 
-fn one_line_of_ascii(text: &str) -> String {
+pub(crate) fn one_line_of_ascii(text: &str) -> String {
     let plain = |c: char| {
         if c == ' ' || c.is_ascii_graphic() {
             c

@@ -168,6 +168,36 @@ async fn a_run_without_a_plan_tells_what_each_database_still_has() {
 }
 
 #[tokio::test]
+async fn a_failed_restore_and_a_failed_drill_say_what_they_were_about() {
+    let (s3, sns) = (S3Folder::start().await, Sns::start("200 OK").await);
+    keep_verified_backup(&s3, "app");
+    for what in ["restore_failed", "drill_failed"] {
+        let event = json!({what: {
+            "id": "20261121T030501Z-8f3a2c19d0b4", "database": "app",
+            "backup_id": "20261120T010000Z-nightly", "target": "standby/app_restored",
+            "failure": {"Error": "Transient", "Cause": "the target went away"},
+            "execution": "arn:aws:states:eu-central-1:123456789012:execution:lifeboat-restore:a-1"}});
+        alert(s3.endpoint(), &sns, event).await.unwrap();
+    }
+    let published = sns.published();
+    let subjects: Vec<_> = published.iter().map(|it| it["Subject"].as_str()).collect();
+    let expected = [
+        "Lifeboat: the restore of app FAILED - Transient",
+        "Lifeboat: the restore drill of app FAILED - Transient",
+    ];
+    assert_eq!(subjects, expected);
+    for body in published.iter().map(|it| &it["Message"]) {
+        for expected in [
+            "the target went away",
+            "Into: standby/app_restored",
+            "- app: 20261120T010000Z-nightly",
+        ] {
+            assert!(body.contains(expected), "{body}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_vault_that_refuses_does_not_keep_the_message_back() {
     let (s3, sns) = (S3Folder::start().await, Sns::start("200 OK").await);
     std::fs::remove_dir_all(s3.path("")).unwrap();

@@ -27,11 +27,31 @@ impl std::fmt::Debug for Database {
     }
 }
 
+/// One server of the configuration that backups may be restored to.
+#[derive(Clone)]
+pub struct Target {
+    /// `[a-z0-9-]{1,40}`
+    pub name: String,
+    /// With the password; goes into the secret and nowhere else.
+    pub url: String,
+    pub live: bool,
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Target")
+            .field("name", &self.name)
+            .field("live", &self.live)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Writes `lifeboat.toml` in one step, so that a function that starts meanwhile reads the old or the new one.
 pub(crate) fn write_config(
     layer: &Path,
     recipients: &[String],
     databases: &[Database],
+    targets: &[Target],
 ) -> std::io::Result<()> {
     let quoted = |text: &str| Value::from(text).to_string();
     let mut text = format!("recipients = {}\n", json!(recipients));
@@ -41,6 +61,10 @@ pub(crate) fn write_config(
             "\n[[database]]\nname = {name}\nprovider = {provider}\n{}\n",
             database.extra
         ));
+    }
+    for target in targets {
+        let (name, live) = (quoted(&target.name), target.live);
+        text.push_str(&format!("\n[[target]]\nname = {name}\nlive = {live}\n"));
     }
     let new = layer.join(format!(
         ".lifeboat.toml.{}",
@@ -103,9 +127,15 @@ mod tests {
             url: "postgresql://u:hidden@localhost/app".into(),
             extra: "connections = 2".into(),
         };
-        write_config(layer.path(), &["age1a".into(), "age1b".into()], &[database]).unwrap();
+        let target = Target {
+            name: "standby".into(),
+            url: "postgresql://u:hidden@localhost/postgres".into(),
+            live: false,
+        };
+        let keys = ["age1a".into(), "age1b".into()];
+        write_config(layer.path(), &keys, &[database], &[target]).unwrap();
         let text = fs::read_to_string(layer.path().join("lifeboat.toml")).unwrap();
-        let expected = "recipients = [\"age1a\",\"age1b\"]\n\n[[database]]\nname = \"app\"\nprovider = \"postgres\"\nconnections = 2\n";
+        let expected = "recipients = [\"age1a\",\"age1b\"]\n\n[[database]]\nname = \"app\"\nprovider = \"postgres\"\nconnections = 2\n\n[[target]]\nname = \"standby\"\nlive = false\n";
         assert_eq!(text, expected);
     }
 

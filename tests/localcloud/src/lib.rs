@@ -37,7 +37,7 @@ pub use executions::Execution;
 pub use gateway::{Fault, FaultAction, Faults};
 pub use inbox::Message;
 pub use lambda_host::{FunctionSpec, Invoked, LogLine, PeakRss};
-pub use layer::{Database, merge_client_tools};
+pub use layer::{Database, Target, merge_client_tools};
 pub use metrics::{Datapoint, Metrics};
 pub use moto::MotoError;
 pub use schedules::Due;

@@ -9,7 +9,7 @@ use crate::aws::{Call, Credentials};
 use crate::executions::Execution;
 use crate::inbox::Message;
 use crate::lambda_host::Invoked;
-use crate::layer::Database;
+use crate::layer::{Database, Target};
 
 impl Cloud {
     /// Invokes a function by logical id, name or binary, through the gateway, and waits for its answer.
@@ -99,7 +99,13 @@ impl Cloud {
     /// Adds databases to the configuration, or replaces those of the same name, and puts their secrets.
     /// Functions that are warm keep the old configuration and are ended, as a deployment would.
     pub async fn configure(&self, databases: Vec<Database>) -> Result<(), CloudError> {
-        self.on(|inner| async move { inner.configure(databases).await })
+        self.on(|inner| async move { inner.configure(databases, Vec::new()).await })
+            .await
+    }
+
+    /// The same for the servers that backups may be restored to.
+    pub async fn configure_targets(&self, targets: Vec<Target>) -> Result<(), CloudError> {
+        self.on(|inner| async move { inner.configure(Vec::new(), targets).await })
             .await
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::deploy::Override;
-use crate::layer::Database;
+use crate::layer::{Database, Target};
 use crate::workspace;
 
 /// What a cloud is made of.
@@ -24,6 +24,7 @@ pub struct Options {
     /// Every call of a function or a machine is checked against its role's policies and the buckets'.
     pub iam_enforced: bool,
     pub databases: Vec<Database>,
+    pub targets: Vec<Target>,
     /// Added to every function's environment.
     pub environment: BTreeMap<String, String>,
     /// The gateway's port; 0 for any free one.
@@ -43,6 +44,7 @@ impl Options {
             s3: S3Backend::Folder,
             iam_enforced: false,
             databases: Vec::new(),
+            targets: Vec::new(),
             environment: BTreeMap::new(),
             port: 0,
         }

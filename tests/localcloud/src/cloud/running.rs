@@ -14,7 +14,7 @@ use crate::gateway::{self, Access, Backends, Faults, S3};
 use crate::identities::Identities;
 use crate::inbox::Inbox;
 use crate::lambda_host::{Host, Surroundings};
-use crate::layer::{self, Database};
+use crate::layer::{self, Database, Target};
 use crate::metrics::Metrics;
 use crate::moto::Moto;
 
@@ -32,7 +32,7 @@ pub(crate) struct Inner {
     pub(super) faults: Faults,
     pub(super) inbox: Inbox,
     pub(super) recipients: [String; 2],
-    databases: tokio::sync::Mutex<Vec<Database>>,
+    configured: tokio::sync::Mutex<(Vec<Database>, Vec<Target>)>,
     pub(super) s3: S3Backend,
     pub(crate) alarms: std::sync::Mutex<crate::alarms::States>,
     /// Alarms warm up from here.
@@ -163,7 +163,7 @@ impl Inner {
             aws: Aws::new(ground.http, ground.endpoint, ground.admin.clone()),
             admin: ground.admin,
             recipients: identities.recipients.clone(),
-            databases: tokio::sync::Mutex::default(),
+            configured: tokio::sync::Mutex::default(),
             s3: options.s3,
             alarms: std::sync::Mutex::default(),
             created: jiff::Timestamp::try_from(std::time::SystemTime::now()).unwrap_or_default(),
@@ -178,12 +178,23 @@ impl Inner {
         inner
             .put_secret("lifeboat/identity", &identities.online)
             .await?;
-        inner.configure(options.databases).await?;
+        inner.configure(options.databases, options.targets).await?;
         Ok(inner)
     }
 
-    pub(super) async fn configure(&self, added: Vec<Database>) -> Result<(), CloudError> {
-        let mut databases = self.databases.lock().await;
+    pub(super) async fn configure(
+        &self,
+        added: Vec<Database>,
+        targets: Vec<Target>,
+    ) -> Result<(), CloudError> {
+        let mut configured = self.configured.lock().await;
+        let (databases, known_targets) = &mut *configured;
+        for target in targets {
+            let secret = format!("lifeboat/target/{}", target.name);
+            self.put_secret(&secret, &target.url).await?;
+            known_targets.retain(|known| known.name != target.name);
+            known_targets.push(target);
+        }
         for database in added {
             self.put_secret(
                 &format!("lifeboat/database/{}", database.name),
@@ -194,12 +205,12 @@ impl Inner {
             databases.push(database);
         }
         let layer = self.home.join("layer");
-        layer::write_config(&layer, &self.recipients, &databases).map_err(|source| {
-            CloudError::Home {
+        layer::write_config(&layer, &self.recipients, databases, known_targets).map_err(
+            |source| CloudError::Home {
                 path: layer,
                 source,
-            }
-        })?;
+            },
+        )?;
         self.host.recycle();
         Ok(())
     }

@@ -234,10 +234,20 @@ impl Backends {
                 .roles
                 .values()
                 .find(|role| role.credentials.access_key == key)
-                .is_some_and(|role| self.may(role, &request)),
+                .is_some_and(|role| self.may_answer(role, &request) || self.may(role, &request)),
             None => false,
         };
         (!may).then(|| denied(service, &request))
+    }
+
+    /// Whether a task token may be answered. The token does not say whose execution waits for it, so it is any
+    /// machine that is running.
+    fn may_answer(&self, role: &Role, request: &iam::Request) -> bool {
+        request.action.starts_with("states:SendTask")
+            && self.executions.running_machines().into_iter().any(|machine| {
+                let resource = machine;
+                self.may(role, &iam::Request { resource, ..request.clone() })
+            })
     }
 
     fn may(&self, role: &Role, request: &iam::Request) -> bool {
