@@ -18,6 +18,7 @@ mod world;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use aws_config::SdkConfig;
 use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::Diagnostic;
 use serde::Serialize;
@@ -81,12 +82,12 @@ impl Config {
 /// What all invocations of one process share.
 #[derive(Debug)]
 pub struct Function {
-    pub config: Config,
-    pub vault: Bucket,
-    pub work: Bucket,
-    pub secrets: Secrets,
-    pub sns: aws_sdk_sns::Client,
-    pub sfn: aws_sdk_sfn::Client,
+    config: Config,
+    vault: Bucket,
+    work: Bucket,
+    secrets: Secrets,
+    sns: aws_sdk_sns::Client,
+    sfn: aws_sdk_sfn::Client,
 }
 
 /// What is particular to one invocation.
@@ -99,6 +100,8 @@ pub struct Invocation {
     pub begun: Instant,
     /// How long it may take; `None` where nothing ends it.
     pub time: Option<Duration>,
+    /// Where nothing ends it: when to tell how far it is. It begins no job after that.
+    pub pause_after: Option<Duration>,
 }
 
 impl Invocation {
@@ -106,7 +109,9 @@ impl Invocation {
     fn work_until(&self) -> Instant {
         /// Without a limit: longer than any restore.
         const DAYS: Duration = Duration::from_secs(30 * 86_400);
-        let time = self.time.unwrap_or(DAYS);
+        let Some(time) = self.time else {
+            return self.begun + self.pause_after.unwrap_or(DAYS);
+        };
         self.begun + time.saturating_sub((time / 6).min(RESERVE_MAX))
     }
 
@@ -146,6 +151,17 @@ pub struct Planned {
 }
 
 impl Function {
+    pub fn connect(config: Config, aws: &SdkConfig) -> Self {
+        Self {
+            vault: Bucket::new(aws, config.vault_bucket.clone()),
+            work: Bucket::new(aws, config.work_bucket.clone()),
+            secrets: Secrets::new(aws),
+            sns: aws_sdk_sns::Client::new(aws),
+            sfn: aws_sdk_sfn::Client::new(aws),
+            config,
+        }
+    }
+
     /// # Errors
     ///
     /// Under the names that the state machines match.

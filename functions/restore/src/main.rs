@@ -7,23 +7,13 @@ use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use restore::{Config, Function, Invocation};
 use serde_json::Value;
 use shared::config::process_env;
-use shared::secret::Secrets;
-use shared::store::Bucket;
 use shared::{aws, telemetry};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     telemetry::init();
     let config = Config::read(process_env)?;
-    let aws = aws::load().await;
-    let function = &Function {
-        vault: Bucket::new(&aws, config.vault_bucket.clone()),
-        work: Bucket::new(&aws, config.work_bucket.clone()),
-        secrets: Secrets::new(&aws),
-        sns: aws_sdk_sns::Client::new(&aws),
-        sfn: aws_sdk_sfn::Client::new(&aws),
-        config,
-    };
+    let function = &Function::connect(config, &aws::load().await);
 
     run(service_fn(async |event: LambdaEvent<Value>| {
         // Boxed, since the compiler cannot lay out the SDK's calls and the runtime's as one.
@@ -40,5 +30,6 @@ fn invocation(event: &LambdaEvent<Value>) -> Invocation {
         started_at: Timestamp::now(),
         begun: Instant::now(),
         time: Some(left.unwrap_or_default()),
+        pause_after: None,
     }
 }

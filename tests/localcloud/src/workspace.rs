@@ -34,6 +34,16 @@ pub fn database_url() -> Option<String> {
     variable("DATABASE_URL").filter(|url| !url.is_empty())
 }
 
+/// The server to restore into, where a password does not show in the process list.
+pub fn target_url() -> Option<String> {
+    variable("TARGET_URL").filter(|url| !url.is_empty())
+}
+
+/// Who sits at this machine, as far as the machine knows.
+pub fn user() -> Option<String> {
+    variable("USER").filter(|user| !user.is_empty())
+}
+
 fn tools() -> PathBuf {
     variable(TOOLS_VARIABLE).map_or_else(|| root().join(".tools"), PathBuf::from)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use localcloud::{Cloud, Execution, Options};
+use localcloud::{Cloud, Database, Execution, Options, Target};
 use serde_json::{Value, json};
 
 use crate::Failure;
@@ -46,8 +46,11 @@ pub(crate) async fn backup(arguments: Arguments) -> Result<ExitCode, Failure> {
         if let Some(report) = &found {
             println!("{}", report.text());
         }
+        if verified {
+            println!("{}", next_steps(&arguments));
+        }
         if !verified {
-            eprintln!("{}", failure_words(&execution, &cloud).await?);
+            eprintln!("{}", failure_words("verified backup", &execution, &cloud).await?);
         }
     }
     Ok(if verified {
@@ -55,6 +58,21 @@ pub(crate) async fn backup(arguments: Arguments) -> Result<ExitCode, Failure> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// A backup that nobody restored is a hope.
+fn next_steps(arguments: &Arguments) -> String {
+    let home = if arguments.home == std::path::Path::new(".lifeboat") {
+        String::new()
+    } else {
+        format!(" --home {}", arguments.home.display())
+    };
+    format!(
+        "It is verified, not proven: prove it with a drill, which restores it into a scratch database and compares every table\n\
+         \x20 make drill        (or: localcloud drill{home})\n\
+         or restore it for use, into a new database\n\
+         \x20 make restore      (or: localcloud restore{home})"
+    )
 }
 
 /// The given database, or the private server; waiting for one must not keep Ctrl-C waiting.
@@ -78,6 +96,15 @@ pub(crate) async fn start(
     home: &Home,
     source: &Source,
 ) -> Result<Cloud, Failure> {
+    start_with(arguments, home, vec![source.database.clone()], Vec::new()).await
+}
+
+pub(crate) async fn start_with(
+    arguments: &Arguments,
+    home: &Home,
+    databases: Vec<Database>,
+    targets: Vec<Target>,
+) -> Result<Cloud, Failure> {
     let mut options = Options::new(&home.path);
     if let Some(artifacts) = &arguments.artifacts {
         options.artifacts.clone_from(artifacts);
@@ -89,7 +116,8 @@ pub(crate) async fn start(
             source,
         })?;
     options.port = arguments.port;
-    options.databases = vec![source.database.clone()];
+    options.databases = databases;
+    options.targets = targets;
     Ok(Cloud::start(options).await?)
 }
 
@@ -135,11 +163,12 @@ async fn find_report(
 }
 
 /// What went wrong, in the words of the message that a pager would have received.
-async fn failure_words(execution: &Execution, cloud: &Cloud) -> Result<String, Failure> {
-    let mut text = format!(
-        "No verified backup: the state machine ended {}",
-        execution.status
-    );
+pub(crate) async fn failure_words(
+    what: &str,
+    execution: &Execution,
+    cloud: &Cloud,
+) -> Result<String, Failure> {
+    let mut text = format!("No {what}: the state machine ended {}", execution.status);
     if let Some(error) = &execution.error {
         text.push_str(&format!(" ({error})"));
     }

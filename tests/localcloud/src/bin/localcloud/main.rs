@@ -1,11 +1,16 @@
-//! `localcloud backup | up | down`: the cloud on one machine from the command line.
+//! `localcloud backup | restore | drill | up | down`: the cloud on one machine from the command line.
 
 mod arguments;
+mod ask;
 mod backup;
+mod drill;
+mod elsewhere;
 mod home;
 mod progress;
 mod report;
+mod restore;
 mod source;
+mod target;
 mod up;
 
 use std::process::ExitCode;
@@ -29,7 +34,7 @@ async fn main() -> ExitCode {
     let ended = tokio::select! {
         ended = run(arguments) => ended,
         () = interrupted() => {
-            eprintln!("\ninterrupted; everything is stopped, and no backup was left half done");
+            eprintln!("\ninterrupted; everything is stopped. No backup was left half done; a restore that had begun is marked unusable in its database");
             return ExitCode::from(INTERRUPTED);
         }
     };
@@ -49,6 +54,11 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Backup => backup::backup(arguments).await,
+        Command::Restore => match arguments.restore.vault.clone() {
+            Some(vault) => elsewhere::restore(arguments, vault).await,
+            None => restore::restore(arguments).await,
+        },
+        Command::Drill => drill::drill(arguments).await,
         Command::Up => up::up(arguments).await,
         Command::Down => up::down(&arguments),
     }
@@ -85,6 +95,15 @@ enum Failure {
     NotAUrl,
     #[error("the preparation was broken off")]
     BrokenOff,
+    #[error("there is no backup in {0}: take one first, with `make backup`")]
+    NoBackup(String),
+    #[error("there are backups of {}: say which with --database", .0.join(", "))]
+    WhichDatabase(Vec<String>),
+    #[error("a restore from a bucket needs {0} as well: see `localcloud help`")]
+    Incomplete(&'static str),
+    /// What the restore function has answered; a person understands it.
+    #[error("{0}")]
+    Function(String),
 }
 
 /// An error with its causes, each said once.

@@ -10,9 +10,10 @@ use nix::unistd::Pid;
 
 use crate::Failure;
 use crate::arguments::Arguments;
-use crate::backup::{prepare_source, start};
+use crate::backup::{prepare_source, start_with};
 use crate::home::{Home, user_of};
 use crate::progress::Voice;
+use crate::target::{Place, STANDBY};
 
 /// How long `down` waits for the end.
 const DOWN_MAX: Duration = Duration::from_secs(30);
@@ -22,7 +23,13 @@ pub(crate) async fn up(arguments: Arguments) -> Result<ExitCode, Failure> {
     let home = Home::open(&arguments.home)?;
     let voice = Voice::new(false);
     let source = prepare_source(&arguments, &home, voice).await?;
-    let cloud = start(&arguments, &home, &source).await?;
+    let (path, url) = (home.path.clone(), localcloud::workspace::target_url());
+    let place = tokio::task::spawn_blocking(move || Place::standby(&path, url.as_deref()));
+    let place = place.await.map_err(|_| Failure::BrokenOff)??;
+    let mut database = source.database.clone();
+    database.extra = format!("[database.drill]\ntarget = \"{STANDBY}\"\n");
+    let targets = vec![place.target.clone()];
+    let cloud = start_with(&arguments, &home, vec![database], targets).await?;
     let environment = write_environment(&cloud, &home.path)?;
     println!(
         "{}",
@@ -64,6 +71,12 @@ fn instructions(cloud: &Cloud, database: &str, environment: &str) -> String {
         .function("verify")
         .map_or("", |spec| spec.name.as_str());
     let vault = cloud.physical("VaultBucket").unwrap_or_default();
+    let work = cloud.physical("WorkBucket").unwrap_or_default();
+    let [restore, drill] =
+        ["RestoreMachine", "DrillMachine"].map(|it| cloud.physical(it).unwrap_or_default());
+    let restore_function = cloud
+        .function("restore")
+        .map_or("", |spec| spec.name.as_str());
     format!(
         "The cloud is up at {}. In another shell:\n\n\
          \x20 . {environment}\n\
@@ -71,7 +84,11 @@ fn instructions(cloud: &Cloud, database: &str, environment: &str) -> String {
          \x20 aws stepfunctions start-execution --state-machine-arn {machine} --name \"$(date +%s)\" --input '{{\"databases\":[\"{database}\"]}}'\n\
          \x20 aws stepfunctions list-executions --state-machine-arn {machine}\n\
          \x20 aws lambda invoke --function-name {verify} --payload '{{\"watch\":{{}}}}' /dev/stdout\n\
-         \x20 aws s3 ls --recursive s3://{vault}/\n\n\
+         \x20 aws s3 ls --recursive s3://{vault}/\n\
+         \x20 aws stepfunctions start-execution --state-machine-arn {restore} --name \"$(date +%s)\" --input '{{\"database\":\"{database}\",\"target\":{{\"new_database\":{{\"target\":\"{STANDBY}\",\"database\":\"copy\"}}}}}}'\n\
+         \x20 aws lambda invoke --function-name {restore_function} --cli-binary-format raw-in-base64-out --payload '{{\"approve\":{{\"plan_id\":\"…\",\"operator\":\"you\",\"target_name_typed\":\"{STANDBY}/copy\"}}}}' /dev/stdout\n\
+         \x20 aws stepfunctions start-execution --state-machine-arn {drill} --name \"$(date +%s)\" --input '{{\"databases\":[\"{database}\"]}}'\n\
+         (the plan's id is in the output of `aws s3 ls --recursive s3://{work}/plans/`)\n\n\
          Ctrl-C, or `localcloud down`, stops it.",
         cloud.endpoint(),
         aws.display()
