@@ -24,11 +24,25 @@ help: ## Show this list
 
 # ---- Run
 
+.PHONY: programs
+programs: setup
+	@echo "compile the functions and the local cloud (minutes the first time)"
+	@cargo build $(CARGO_LOCAL) -p alert -p drill -p dump -p localcloud -p restore -p verify
+
 .PHONY: backup
-backup: setup ## Back up a sample database, or DATABASE_URL=postgresql://…, on this machine
-	@echo "backup: compile the functions and the local cloud (minutes the first time)"
-	@cargo build $(CARGO_LOCAL) -p dump -p verify -p alert -p localcloud
+backup: programs ## Back up a sample database, or DATABASE_URL=postgresql://…, on this machine
 	@$(BIN)/localcloud backup
+
+.PHONY: drill
+drill: programs ## Prove the latest backup: restore it, compare every table, destroy the copy
+	@$(BIN)/localcloud drill $(if $(DATABASE),--database '$(DATABASE)')
+
+# TARGET_URL reaches the program through the environment: it may hold a password.
+RESTORE := $(foreach option,DATABASE BACKUP POINT TABLES INTO VAULT WORK TARGET,$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) '$($(option))'))
+
+.PHONY: restore
+restore: programs ## Restore the latest backup, or BACKUP=, POINT=, TABLES=, into a new database or TARGET_URL=
+	@$(BIN)/localcloud restore $(RESTORE) $(if $(YES),--yes)
 
 .PHONY: test
 test: setup ## Run every test

@@ -72,7 +72,11 @@ fn every_task_waits_thirty_seconds_longer_than_its_function_runs() {
             other => panic!("{name} calls {other}"),
         };
         let limit = properties(function)["Timeout"].as_u64().unwrap();
-        if task["Resource"].as_str().unwrap().ends_with(".waitForTaskToken") {
+        if task["Resource"]
+            .as_str()
+            .unwrap()
+            .ends_with(".waitForTaskToken")
+        {
             // It waits for a person, as long as the plan lives.
             assert_eq!(task["TimeoutSecondsPath"], "$.plan.expires_in_seconds");
             continue;

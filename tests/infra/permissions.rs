@@ -351,8 +351,7 @@ fn the_vault_denies_overwriting_deleting_and_other_writers_to_everybody() {
         ("OnlyRestoreWritesEvidence", vec!["RestoreFunctionRole"]),
         ("OnlyVerifyWritesVerdicts", vec!["VerifyFunctionRole"]),
     ] {
-        let admitted =
-            listed(&policy[statement]["Condition"]["ArnNotEquals"]["aws:PrincipalArn"]);
+        let admitted = listed(&policy[statement]["Condition"]["ArnNotEquals"]["aws:PrincipalArn"]);
         assert_eq!(admitted.len(), writers.len(), "{statement}");
         for (admitted, writer) in admitted.into_iter().zip(writers) {
             assert!(refers_to(admitted, writer), "{statement}");

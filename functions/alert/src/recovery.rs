@@ -54,7 +54,10 @@ pub fn compose(recovery: &Recovery<'_>) -> Message {
     blocks.push(format!("The target: {}", target_state(recovery)));
     blocks.push(last_verified(&recovery.vault, recovery.noticed_at));
     blocks.push(format!("What to do now: {}", do_now(recovery)));
-    blocks.push(format!("Then start again:\n    {}", again(recovery, &execution)));
+    blocks.push(format!(
+        "Then start again:\n    {}",
+        again(recovery, &execution)
+    ));
     blocks.push(format!("The execution: {}", execution.link()));
     blocks.push(ANOTHER_MAY_FOLLOW.to_owned());
     Message {
@@ -267,7 +270,11 @@ Another message about the same failure may follow: one that begins with \"Backst
             "Take another backup now",
             r#"--input '{"databases":["app"]}'"#,
         ] {
-            assert!(message.body.contains(expected), "{expected}: {}", message.body);
+            assert!(
+                message.body.contains(expected),
+                "{expected}: {}",
+                message.body
+            );
         }
     }
 
@@ -283,7 +290,10 @@ Another message about the same failure may follow: one that begins with \"Backst
                 ("Sandbox.Timedout", "`make restore`"),
                 ("Runtime.ExitError", "crashed or ran out of memory"),
                 ("Lambda.TooManyRequestsException", "quota"),
-                ("States.DataLimitExceeded", "the state machine itself failed"),
+                (
+                    "States.DataLimitExceeded",
+                    "the state machine itself failed",
+                ),
                 ("", "FAILED - an error without a name"),
             ] {
                 let message = compose(&Recovery {
@@ -296,7 +306,10 @@ Another message about the same failure may follow: one that begins with \"Backst
                     ..recovery(kind, &app)
                 });
                 let whole = format!("{}\n{}", message.subject, message.body);
-                assert!(whole.contains(expected), "{error}: {expected:?} is not in\n{whole}");
+                assert!(
+                    whole.contains(expected),
+                    "{error}: {expected:?} is not in\n{whole}"
+                );
                 assert!(!whole.contains("\n\n\n"), "{whole}");
                 assert!(message.subject.is_ascii() && message.subject.len() < 100);
             }

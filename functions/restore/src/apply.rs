@@ -18,7 +18,7 @@ pub(crate) const BY_HAND: &str = "a person, by hand";
 
 /// The answer: how far it is.
 #[derive(Debug, Serialize)]
-pub struct Applied {
+pub(crate) struct Applied {
     pub plan_id: String,
     /// Jobs that are left; send the same event again until it is 0.
     pub remaining: u64,
@@ -45,12 +45,12 @@ impl Function {
         let backup = self.consume(invocation, &plan, &by).await?;
         let url = self.target_url(&plan).await?;
         if let Some(done) = self.read::<Done>(&plan.plan_id).await? {
-            self.close_target(&plan, &backup, &url, &done.advance).await?;
+            self.close_target(&plan, &backup, &url, &done.advance)
+                .await?;
             return Ok(applied(&plan, &done.advance));
         }
         self.make_target(&plan, &backup).await?;
-        let advance =
-            restore::advance(&backup, &url, &plan.order, invocation.work_until()).await?;
+        let advance = restore::advance(&backup, &url, &plan.order, invocation.work_until()).await?;
         if advance.remaining == 0 {
             // Written down before the target forgets it.
             let done = Done {
@@ -129,7 +129,10 @@ impl Function {
             }
             None => return Err(RestoreFailed::NotApproved(plan_id)),
         }
-        let last = plan.expires_at.checked_add(GRACE).unwrap_or(plan.expires_at);
+        let last = plan
+            .expires_at
+            .checked_add(GRACE)
+            .unwrap_or(plan.expires_at);
         if invocation.started_at > last {
             let expired_at = plan.expires_at;
             return Err(RestoreFailed::Expired {
@@ -181,7 +184,10 @@ impl Function {
     }
 
     async fn server_url(&self, plan: &Plan) -> Result<DatabaseUrl, RestoreFailed> {
-        Ok(self.secrets.target_url(plan.request.target.target()).await?)
+        Ok(self
+            .secrets
+            .target_url(plan.request.target.target())
+            .await?)
     }
 
     async fn make_target(&self, plan: &Plan, backup: &Backup) -> Result<(), RestoreFailed> {
@@ -190,8 +196,7 @@ impl Function {
         };
         let server = self.server_url(plan).await?;
         let settings = &backup.manifest.settings;
-        let facts =
-            restore::guard::gather(&backup.manifest, &server, &plan.request.target).await?;
+        let facts = restore::guard::gather(&backup.manifest, &server, &plan.request.target).await?;
         if facts.database_exists {
             // Made by an invocation before this one; `advance` knows its own by the ledger.
             return Ok(());
@@ -216,7 +221,6 @@ impl Function {
         }
         Ok(())
     }
-
 }
 
 fn applied(plan: &Plan, advance: &Advance) -> Applied {

@@ -16,14 +16,14 @@ const REFUSED: &str = "ApprovalRefused";
 
 /// The answer to `await_approval`: the state machine does not read it, a log does.
 #[derive(Debug, Serialize)]
-pub struct Asked {
+pub(crate) struct Asked {
     pub plan_id: String,
     pub asked: bool,
 }
 
 /// The answer to `approve` and `refuse`.
 #[derive(Debug, Serialize)]
-pub struct Decided {
+pub(crate) struct Decided {
     pub plan_id: String,
     pub approved: bool,
     pub operator: String,
@@ -60,8 +60,7 @@ impl Function {
             function: &self.config.function_name,
             region: &self.config.region,
         };
-        let message =
-            words::ask_for_approval(&plan, reach, &execution, invocation.started_at);
+        let message = words::ask_for_approval(&plan, reach, &execution, invocation.started_at);
         self.publish(&words::subject(&plan), message).await?;
         tracing::info!(plan_id, "asked for approval");
         Ok(Asked {
@@ -128,7 +127,11 @@ impl Function {
                 return Err(RestoreFailed::Decided {
                     plan_id: plan.plan_id.clone(),
                     operator: first.operator,
-                    decision: if first.approved { "approved" } else { "refused" },
+                    decision: if first.approved {
+                        "approved"
+                    } else {
+                        "refused"
+                    },
                     at: first.at,
                 });
             }
@@ -136,7 +139,13 @@ impl Function {
             None => decision,
         };
         let answered = self.answer(plan, &decision).await?;
-        tracing::info!(plan.plan_id, approved, decision.operator, answered, "decided");
+        tracing::info!(
+            plan.plan_id,
+            approved,
+            decision.operator,
+            answered,
+            "decided"
+        );
         let next = match (approved, answered) {
             (true, true) => "the restore begins now; the execution shows how far it is",
             (false, true) => "the execution ends; nothing was changed",

@@ -76,7 +76,9 @@ pub enum RestoreFailed {
     Changed(Vec<String>),
     #[error("what was in the way was not there when it was planned; nothing was done:\n- {}", .0.join("\n- "))]
     NewObstacles(Vec<String>),
-    #[error("{key} cannot be read: it was written by another version of Lifeboat, or damaged; make a new plan")]
+    #[error(
+        "{key} cannot be read: it was written by another version of Lifeboat, or damaged; make a new plan"
+    )]
     Malformed { key: String },
     #[error(transparent)]
     Layer(#[from] LayerError),

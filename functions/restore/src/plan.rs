@@ -182,7 +182,10 @@ pub fn basis(world: &World) -> Basis {
                 yes_no(target.bypasses_row_security)
             ),
         ),
-        ("whether the target is a standby", yes_no(target.is_in_recovery)),
+        (
+            "whether the target is a standby",
+            yes_no(target.is_in_recovery),
+        ),
         (
             "whether the target's database exists",
             yes_no(target.database_exists),
@@ -196,10 +199,7 @@ pub fn basis(world: &World) -> Basis {
             "the number of tables in the target",
             target.user_tables.to_string(),
         ),
-        (
-            "the tables that are to be filled",
-            digest(&target.tables),
-        ),
+        ("the tables that are to be filled", digest(&target.tables)),
         (
             "whether the staging schema exists",
             yes_no(target.schema_exists),

@@ -42,14 +42,14 @@ pub struct Consumed {
 
 /// Every job is done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Done {
+pub(crate) struct Done {
     pub at: Timestamp,
     pub advance: Advance,
 }
 
 /// The plan's life is over; this is what was said about it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Closed {
+pub(crate) struct Closed {
     pub summary: Summary,
 }
 

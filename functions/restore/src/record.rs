@@ -75,7 +75,8 @@ impl Function {
         let difference = self.difference(&plan, advance.as_ref()).await?;
         let mut summary = known.summary(difference.as_ref());
         if let Some(difference) = &difference {
-            self.keep_difference(&shelf, difference, &mut summary).await?;
+            self.keep_difference(&shelf, difference, &mut summary)
+                .await?;
         }
         summary.evidence_key = shelf.key("restore.json");
         let record = Record {
@@ -171,7 +172,8 @@ impl Function {
         let keys = shelf.key("restore-differing-keys.txt.age");
         let policy = read_policy(&self.config.layer_root)?;
         let sealed = seal(&policy.recipients, difference.keys.as_bytes());
-        self.keep(&keys, sealed.map_err(RestoreFailed::Seal)?).await?;
+        self.keep(&keys, sealed.map_err(RestoreFailed::Seal)?)
+            .await?;
         let places = format!(
             "In the vault: how they differ in {counts}, a merge script to read in {script}, and which rows differ, encrypted like a backup, in {keys}.\n"
         );

@@ -188,29 +188,36 @@ impl Known<'_> {
             plan.request.scope, plan.backup_id, plan.target_name
         );
         match self.verdict() {
-            Verdict::Proven => format!(
-                "PROVEN: {what}. Every table came out equal, fingerprint by fingerprint."
-            ),
+            Verdict::Proven => {
+                format!("PROVEN: {what}. Every table came out equal, fingerprint by fingerprint.")
+            }
             Verdict::Restored => format!("RESTORED: {what}."),
             Verdict::NotProven => format!(
                 "NOT PROVEN: {what}. What is there now is not what the backup holds. Do not use it."
             ),
             Verdict::Failed => format!("FAILED: {what}. Do not use what is there."),
             Verdict::Refused => format!("REFUSED: {what}. Nothing was changed."),
-            Verdict::Expired => format!(
-                "EXPIRED: {what}. Nobody decided in time; nothing was changed."
-            ),
+            Verdict::Expired => {
+                format!("EXPIRED: {what}. Nobody decided in time; nothing was changed.")
+            }
         }
     }
 
     fn words(&self, difference: Option<&Difference>) -> String {
         let mut lines = vec![self.headline()];
         if let Some(decision) = self.decision {
-            let verb = if decision.approved { "Approved" } else { "Refused" };
+            let verb = if decision.approved {
+                "Approved"
+            } else {
+                "Refused"
+            };
             let at = words::time(decision.at);
             lines.push(format!("{verb} by {}, {at}.", decision.operator));
         }
-        lines.extend(self.failure.map(|it| format!("What failed: {}\n{}", it.error, it.cause)));
+        lines.extend(
+            self.failure
+                .map(|it| format!("What failed: {}\n{}", it.error, it.cause)),
+        );
         if let Some(advance) = self.advance {
             lines.push(format!(
                 "{} rows, {} of COPY text, {} read from the bucket, in {}.",

@@ -412,8 +412,7 @@ mod tests {
             json!({"backup_id": "20261121T010000Z-nightly"}),
             json!({"time": "2026-11-21T02:30:00Z"}),
         ] {
-            let event =
-                json!({"plan": {"database": "app", "target": target(), "point": point}});
+            let event = json!({"plan": {"database": "app", "target": target(), "point": point}});
             let Ok(Request::Plan(plan)) = Request::parse(event) else {
                 panic!("{point} is not taken");
             };
@@ -469,9 +468,8 @@ mod tests {
 
     #[test]
     fn an_unverified_backup_is_never_taken_without_being_named() {
-        let error = error_of(
-            json!({"plan": {"database": "app", "target": target(), "unverified": true}}),
-        );
+        let error =
+            error_of(json!({"plan": {"database": "app", "target": target(), "unverified": true}}));
         assert!(error.contains("`point` that names a backup_id"), "{error}");
     }
 

@@ -32,7 +32,12 @@ pub fn describe(plan: &Plan, now: Timestamp) -> String {
         format!("Contents:  {}", contents(plan)),
         format!("Duration:  {}", duration(plan)),
     ];
-    lines.extend(plan.request.reason.iter().map(|it| format!("Reason:    {it}")));
+    lines.extend(
+        plan.request
+            .reason
+            .iter()
+            .map(|it| format!("Reason:    {it}")),
+    );
     let notes = plan.notes.iter().take(NOTES_MAX);
     lines.extend(notes.map(|it| format!("Note:      {it}")));
     lines.extend(obstacles(plan));
@@ -176,6 +181,12 @@ pub fn subject(plan: &Plan) -> String {
         "Lifeboat: approve or refuse the restore of {} into {}",
         plan.request.database, plan.target_name
     );
-    let plain = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
+    let plain = |c: char| {
+        if c == ' ' || c.is_ascii_graphic() {
+            c
+        } else {
+            '?'
+        }
+    };
     subject.chars().map(plain).take(99).collect()
 }

@@ -236,10 +236,16 @@ fn notes(backup: &Backup, order: &Order) -> Vec<String> {
         }
     }
     if !order.owners {
-        notes.push("everything will belong to the role that restores (\"owners\": true keeps the owners)".to_owned());
+        notes.push(
+            "everything will belong to the role that restores (\"owners\": true keeps the owners)"
+                .to_owned(),
+        );
     }
     if !order.privileges {
-        notes.push("no rights are granted (\"privileges\": true grants what is granted at the source)".to_owned());
+        notes.push(
+            "no rights are granted (\"privileges\": true grants what is granted at the source)"
+                .to_owned(),
+        );
     }
     notes.extend(
         manifest

@@ -244,10 +244,20 @@ impl Backends {
     /// machine that is running.
     fn may_answer(&self, role: &Role, request: &iam::Request) -> bool {
         request.action.starts_with("states:SendTask")
-            && self.executions.running_machines().into_iter().any(|machine| {
-                let resource = machine;
-                self.may(role, &iam::Request { resource, ..request.clone() })
-            })
+            && self
+                .executions
+                .running_machines()
+                .into_iter()
+                .any(|machine| {
+                    let resource = machine;
+                    self.may(
+                        role,
+                        &iam::Request {
+                            resource,
+                            ..request.clone()
+                        },
+                    )
+                })
     }
 
     fn may(&self, role: &Role, request: &iam::Request) -> bool {

@@ -221,7 +221,8 @@ mod tests {
 
     #[test]
     fn a_restore_is_told_what_from_where_and_into_what() {
-        let line = "restore --point=2026-11-21T02:30:00Z --tables app.users,app.\"a,b\" --into x --yes";
+        let line =
+            "restore --point=2026-11-21T02:30:00Z --tables app.users,app.\"a,b\" --into x --yes";
         let restore = parse(line).ok().unwrap().restore;
         assert_eq!(restore.point.as_deref(), Some("2026-11-21T02:30:00Z"));
         assert_eq!(restore.tables, ["app.users", "app.\"a,b\""]);
@@ -234,10 +235,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused() {
         assert_eq!(parse("").err(), Some(Wrong::NoCommand));
-        assert_eq!(
-            parse("prune").err(),
-            Some(Wrong::Unknown("prune".into()))
-        );
+        assert_eq!(parse("prune").err(), Some(Wrong::Unknown("prune".into())));
         assert_eq!(
             parse("backup --yes").err(),
             Some(Wrong::Unknown("--yes".into()))

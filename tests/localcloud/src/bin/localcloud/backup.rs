@@ -50,7 +50,10 @@ pub(crate) async fn backup(arguments: Arguments) -> Result<ExitCode, Failure> {
             println!("{}", next_steps(&arguments));
         }
         if !verified {
-            eprintln!("{}", failure_words("verified backup", &execution, &cloud).await?);
+            eprintln!(
+                "{}",
+                failure_words("verified backup", &execution, &cloud).await?
+            );
         }
     }
     Ok(if verified {

@@ -58,7 +58,9 @@ async fn report(
 ) -> Result<ExitCode, Failure> {
     let record = newest_record(cloud, database).await?;
     let proven = execution.status == "SUCCEEDED";
-    let page = record.as_ref().map(|(key, _)| key.replace(".json", ".html"));
+    let page = record
+        .as_ref()
+        .map(|(key, _)| key.replace(".json", ".html"));
     let page = page.and_then(|key| cloud.object_file("VaultBucket", &key));
     if arguments.json {
         let json = json!({
@@ -74,7 +76,10 @@ async fn report(
             println!("  report     {}", page.display());
         }
         if !proven {
-            eprintln!("{}", failure_words("proven backup", execution, cloud).await?);
+            eprintln!(
+                "{}",
+                failure_words("proven backup", execution, cloud).await?
+            );
         }
     }
     Ok(if proven {

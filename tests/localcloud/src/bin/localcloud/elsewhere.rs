@@ -47,7 +47,12 @@ pub(crate) async fn restore(arguments: Arguments, vault: String) -> Result<ExitC
     let function = Function::connect(config, &shared::aws::load().await);
 
     voice.say(&format!("planning the restore of {database}"));
-    let plan = call(&function, None, json!({"plan": input(options, database, target)})).await?;
+    let plan = call(
+        &function,
+        None,
+        json!({"plan": input(options, database, target)}),
+    )
+    .await?;
     let words = plan["words"].as_str().unwrap_or_default();
     if plan["can_be_done"] != true {
         eprintln!("{words}");
@@ -69,7 +74,10 @@ pub(crate) async fn restore(arguments: Arguments, vault: String) -> Result<ExitC
         println!("{:#}", json!({"restored": is_good, "report": report}));
     } else {
         println!("{}", report["words"].as_str().unwrap_or_default());
-        println!("The record: {}", report["evidence_key"].as_str().unwrap_or_default());
+        println!(
+            "The record: {}",
+            report["evidence_key"].as_str().unwrap_or_default()
+        );
     }
     Ok(if is_good {
         ExitCode::SUCCESS

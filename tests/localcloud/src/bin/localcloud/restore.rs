@@ -43,11 +43,7 @@ pub(crate) async fn restore(arguments: Arguments) -> Result<ExitCode, Failure> {
 }
 
 /// Waiting for a server must not keep Ctrl-C waiting.
-async fn prepare_place(
-    arguments: &Arguments,
-    home: &Home,
-    voice: Voice,
-) -> Result<Place, Failure> {
+async fn prepare_place(arguments: &Arguments, home: &Home, voice: Voice) -> Result<Place, Failure> {
     let url = arguments.restore.target_url.clone();
     let is_staging = !arguments.restore.tables.is_empty();
     if url.is_none() {
@@ -66,10 +62,7 @@ async fn prepare_place(
 }
 
 /// The database that is named, or the only one that has backups.
-pub(crate) async fn choose_database(
-    cloud: &Cloud,
-    named: Option<&str>,
-) -> Result<String, Failure> {
+pub(crate) async fn choose_database(cloud: &Cloud, named: Option<&str>) -> Result<String, Failure> {
     let objects = cloud.objects("VaultBucket").await?;
     let found: BTreeSet<String> = objects
         .keys()
@@ -159,7 +152,9 @@ async fn run(
             break plan_id.clone();
         }
     };
-    let plan = cloud.object("WorkBucket", &format!("plans/{plan_id}/plan.json")).await?;
+    let plan = cloud
+        .object("WorkBucket", &format!("plans/{plan_id}/plan.json"))
+        .await?;
     let plan: Value = serde_json::from_slice(&plan).unwrap_or_default();
     let target_name = plan["target_name"].as_str().unwrap_or_default();
     let words = plan_in_words(cloud, &plan_id).await?;
