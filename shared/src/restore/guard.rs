@@ -140,3 +140,15 @@ pub async fn source_facts(manifest: &Manifest, secret: Option<&DatabaseUrl>) -> 
     let _parameters = (manifest, secret);
     SourceFacts::default()
 }
+
+/// STUB until the engine has it.
+pub fn roles(backup: &super::Backup) -> BTreeSet<String> {
+    let _parameters = backup;
+    BTreeSet::new()
+}
+
+/// STUB until the engine has it.
+pub fn forced_row_security(backup: &super::Backup) -> Vec<String> {
+    let _parameters = backup;
+    Vec::new()
+}
