@@ -9,5 +9,6 @@ mod format;
 mod harness;
 mod infra;
 mod nightly;
+mod restore_machine;
 mod roles;
 mod tidy;

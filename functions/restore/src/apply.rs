@@ -163,7 +163,10 @@ impl Function {
 
     /// The backup of the plan, and no other under its name.
     pub(crate) async fn open_pinned(&self, plan: &Plan) -> Result<Backup, RestoreFailed> {
-        let backup = self.open(&plan.request.database, plan.backup_id).await?;
+        let request = &plan.request;
+        let backup = self
+            .open(&request.database, plan.backup_id, &request.scope)
+            .await?;
         if backup.manifest_sha256 == plan.manifest_sha256 {
             return Ok(backup);
         }

@@ -64,14 +64,18 @@ impl Config {
     ///
     /// A setting that is missing.
     pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let minutes: u32 = required(&var, "PLAN_LIFETIME_MINUTES")?;
+        let minutes: f64 = required(&var, "PLAN_LIFETIME_MINUTES")?;
+        let lifetime = SignedDuration::try_from_secs_f64(minutes * 60.0);
         let memory_mb: u32 = required(&var, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE")?;
         Ok(Self {
             vault_bucket: required(&var, "VAULT_BUCKET")?,
             work_bucket: required(&var, "WORK_BUCKET")?,
             page_topic: required(&var, "PAGE_TOPIC_ARN")?,
             layer_root: layer_root(&var),
-            plan_lifetime: SignedDuration::from_mins(i64::from(minutes)),
+            plan_lifetime: lifetime.map_err(|source| ConfigError::Invalid {
+                name: "PLAN_LIFETIME_MINUTES",
+                source: source.into(),
+            })?,
             function_name: required(&var, "AWS_LAMBDA_FUNCTION_NAME")?,
             region: required(&var, "AWS_REGION")?,
             connections: (memory_mb / MEMORY_MB_PER_CPU).clamp(2, 8),

@@ -11,7 +11,7 @@ use shared::key;
 use shared::policy::{DatabasePolicy, Policy, TargetPolicy};
 use shared::restore::estimate::{ASSUMED, Rates, predict};
 use shared::restore::guard::{self, Wish};
-use shared::restore::{Backup, Destination, LeaveOut, Order};
+use shared::restore::{Backup, Destination, LeaveOut, Order, Scope};
 use shared::store::StoreErrorKind;
 
 use crate::error::RestoreFailed;
@@ -43,7 +43,9 @@ impl Function {
         let database = known_database(&policy, &request.database)?;
         let target = known_target(&policy, &request.target)?;
         let chosen = self.choose(request).await?;
-        let backup = self.open(&request.database, chosen.id).await?;
+        let backup = self
+            .open(&request.database, chosen.id, &request.scope)
+            .await?;
         let url = self.secrets.target_url(&target.name).await?;
         let order = self.order(request, database);
         let (rates, is_rate_measured) = self.rates(&request.database).await?;
@@ -79,14 +81,23 @@ impl Function {
         Ok((world, backup))
     }
 
+    /// Reads no more of it than the scope needs.
     pub(crate) async fn open(
         &self,
         database: &DatabaseName,
         id: BackupId,
+        scope: &Scope,
     ) -> Result<Backup, RestoreFailed> {
-        let identities = self.secrets.identities().await?;
-        let backup = Backup::open(&self.vault, Arc::from(identities), database, id).await?;
-        Ok(backup)
+        let identities = Arc::from(self.secrets.identities().await?);
+        let backup = match scope {
+            Scope::Tables(_) => {
+                Backup::open_for_tables(&self.vault, identities, database, id).await
+            }
+            Scope::Everything | Scope::SchemaOnly | Scope::DataOnly => {
+                Backup::open(&self.vault, identities, database, id).await
+            }
+        };
+        Ok(backup?)
     }
 
     async fn choose(&self, request: &PlanRequest) -> Result<Chosen, RestoreFailed> {

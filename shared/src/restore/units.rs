@@ -79,7 +79,8 @@ pub(super) fn units(
             name: table.name.clone(),
         };
         let columns: Vec<_> = statement.columns.iter().map(|it| quote_ident(it)).collect();
-        let can_cut = !is_root && table.condition.is_none() && heaps.contains(&qualified_name(entry));
+        let can_cut =
+            !is_root && table.condition.is_none() && heaps.contains(&qualified_name(entry));
         units.push(Unit {
             dump_id: table.dump_id,
             display: table.load_via.clone().unwrap_or(own),
