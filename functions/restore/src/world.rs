@@ -52,7 +52,8 @@ impl Function {
         let estimate = predict(&backup, &order, rates);
         let facts = guard::gather(&backup.manifest, &url, &request.target).await?;
         let source = guard::source_facts(&backup.manifest, None).await;
-        let (roles, forced) = (guard::roles(&backup), guard::forced_row_security(&backup));
+        let roles = guard::roles(&backup, &order);
+        let forced = guard::forced_row_security(&backup, &order);
         let wish = Wish {
             manifest: &backup.manifest,
             order: &order,

@@ -1,14 +1,24 @@
-//! Whether a restore may go where it is told to, and everything that stands in its way.
-//! [`judge`] is pure; [`gather`] asks.
+//! Whether a restore may go where it is told to, and everything that stands in its way. Pure;
+//! what it is told about the target and the source, [`gather`] and [`source_facts`] ask.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Destination, Estimate, Order, RestoreError};
-use crate::database_url::{DatabaseUrl, Tls};
+use super::{Destination, Estimate, Order};
+use crate::database_url::Tls;
 use crate::manifest::Manifest;
+
+mod contents;
+mod endpoint;
+mod gather;
+mod judge;
+mod needs;
+
+pub use gather::{gather, source_facts};
+pub use judge::judge;
+pub use needs::{forced_row_security, roles};
 
 /// One way in which a database can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,36 +129,5 @@ pub enum ObstacleCode {
     JobTooLong,
 }
 
-/// Everything that stands in the way, at once.
-pub fn judge(target: &TargetFacts, source: &SourceFacts, wish: &Wish<'_>) -> Vec<Obstacle> {
-    let _parameters = (target, source, wish);
-    Vec::new()
-}
-
-/// Asks the target what [`judge`] needs. Changes nothing.
-pub async fn gather(
-    manifest: &Manifest,
-    url: &DatabaseUrl,
-    destination: &Destination,
-) -> Result<TargetFacts, RestoreError> {
-    let _parameters = (manifest, url, destination);
-    Err(RestoreError::Internal("not there yet".to_owned()))
-}
-
-/// The source as the manifest has it, and as the database's secret has it now.
-pub async fn source_facts(manifest: &Manifest, secret: Option<&DatabaseUrl>) -> SourceFacts {
-    let _parameters = (manifest, secret);
-    SourceFacts::default()
-}
-
-/// STUB until the engine has it.
-pub fn roles(backup: &super::Backup) -> BTreeSet<String> {
-    let _parameters = backup;
-    BTreeSet::new()
-}
-
-/// STUB until the engine has it.
-pub fn forced_row_security(backup: &super::Backup) -> Vec<String> {
-    let _parameters = backup;
-    Vec::new()
-}
+#[cfg(test)]
+mod tests;
