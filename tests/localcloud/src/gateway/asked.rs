@@ -52,7 +52,7 @@ impl Parts {
 /// The IAM request behind an HTTP request to `service`.
 pub(super) fn asked(service: &str, parts: &Parts, body: &[u8]) -> Request {
     let mut request = match service {
-        "s3" => s3(parts),
+        "s3" => s3(parts, body),
         "lambda" => lambda(parts),
         _ => named(service, parts, body),
     };
@@ -62,7 +62,7 @@ pub(super) fn asked(service: &str, parts: &Parts, body: &[u8]) -> Request {
     request
 }
 
-fn s3(parts: &Parts) -> Request {
+fn s3(parts: &Parts, body: &[u8]) -> Request {
     let path = percent_decode(&parts.path);
     let (bucket, key) = path
         .trim_start_matches('/')
@@ -123,6 +123,12 @@ fn s3(parts: &Parts) -> Request {
     if let Some(prefix) = parts.parameter("prefix") {
         context.insert("s3:prefix".to_owned(), percent_decode(prefix));
     }
+    if action == "PutObjectRetention"
+        && let Some(days) = remaining_days(body)
+    {
+        let key = "s3:object-lock-remaining-retention-days".to_owned();
+        context.insert(key, days.to_string());
+    }
     let resource = if key.is_empty() {
         format!("arn:aws:s3:::{bucket}")
     } else {
@@ -133,6 +139,19 @@ fn s3(parts: &Parts) -> Request {
         resource,
         context,
     }
+}
+
+/// For how many days from now the body of a PutObjectRetention locks an object.
+fn remaining_days(body: &[u8]) -> Option<i64> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "S3 compares with its own clock, and here that is this one"
+    )]
+    let now = jiff::Timestamp::now();
+    let body = std::str::from_utf8(body).ok()?;
+    let (_, rest) = body.split_once("<RetainUntilDate>")?;
+    let until: jiff::Timestamp = rest.split_once('<')?.0.trim().parse().ok()?;
+    Some((until.as_second() - now.as_second()) / 86_400)
 }
 
 fn lambda(parts: &Parts) -> Request {
