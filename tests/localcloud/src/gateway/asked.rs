@@ -69,32 +69,7 @@ fn s3(parts: &Parts, body: &[u8]) -> Request {
         .split_once('/')
         .unwrap_or((path.trim_start_matches('/'), ""));
     let has = |name| parts.parameter(name).is_some();
-    let versioned = has("versionId");
-    let action = match (&parts.method, key.is_empty()) {
-        (_, true) if bucket.is_empty() => "ListAllMyBuckets",
-        (&Method::GET, true) if has("versions") => "ListBucketVersions",
-        (&Method::GET, true) if has("uploads") => "ListBucketMultipartUploads",
-        (&Method::GET, true) if has("versioning") => "GetBucketVersioning",
-        (&Method::GET, true) if has("object-lock") => "GetBucketObjectLockConfiguration",
-        (&Method::GET, true) if has("location") => "GetBucketLocation",
-        (&Method::GET | &Method::HEAD, true) => "ListBucket",
-        (&Method::POST, true) if has("delete") => "DeleteObject",
-        (&Method::PUT, true) if parts.query.is_empty() => "CreateBucket",
-        (&Method::DELETE, true) => "DeleteBucket",
-        (_, true) => "PutBucketConfiguration",
-        (&Method::PUT, _) if has("retention") => "PutObjectRetention",
-        (&Method::GET, _) if has("retention") => "GetObjectRetention",
-        (&Method::PUT, _) if has("legal-hold") => "PutObjectLegalHold",
-        (&Method::PUT, _) if has("tagging") => "PutObjectTagging",
-        (&Method::GET, _) if has("uploadId") => "ListMultipartUploadParts",
-        (&Method::DELETE, _) if has("uploadId") => "AbortMultipartUpload",
-        (&Method::PUT | &Method::POST, _) => "PutObject",
-        (&Method::GET | &Method::HEAD, _) if versioned => "GetObjectVersion",
-        (&Method::GET | &Method::HEAD, _) => "GetObject",
-        (&Method::DELETE, _) if versioned => "DeleteObjectVersion",
-        (&Method::DELETE, _) => "DeleteObject",
-        _ => "Unknown",
-    };
+    let action = s3_action(parts, bucket, key);
     // A copy, a put or a completion creates the object; starting an upload and sending parts do not.
     let creates = action == "PutObject" && !has("uploads") && !has("partNumber");
     let mut context = BTreeMap::new();
@@ -138,6 +113,36 @@ fn s3(parts: &Parts, body: &[u8]) -> Request {
         action: format!("s3:{action}"),
         resource,
         context,
+    }
+}
+
+fn s3_action(parts: &Parts, bucket: &str, key: &str) -> &'static str {
+    let has = |name| parts.parameter(name).is_some();
+    let versioned = has("versionId");
+    match (&parts.method, key.is_empty()) {
+        (_, true) if bucket.is_empty() => "ListAllMyBuckets",
+        (&Method::GET, true) if has("versions") => "ListBucketVersions",
+        (&Method::GET, true) if has("uploads") => "ListBucketMultipartUploads",
+        (&Method::GET, true) if has("versioning") => "GetBucketVersioning",
+        (&Method::GET, true) if has("object-lock") => "GetBucketObjectLockConfiguration",
+        (&Method::GET, true) if has("location") => "GetBucketLocation",
+        (&Method::GET | &Method::HEAD, true) => "ListBucket",
+        (&Method::POST, true) if has("delete") => "DeleteObject",
+        (&Method::PUT, true) if parts.query.is_empty() => "CreateBucket",
+        (&Method::DELETE, true) => "DeleteBucket",
+        (_, true) => "PutBucketConfiguration",
+        (&Method::PUT, _) if has("retention") => "PutObjectRetention",
+        (&Method::GET, _) if has("retention") => "GetObjectRetention",
+        (&Method::PUT, _) if has("legal-hold") => "PutObjectLegalHold",
+        (&Method::PUT, _) if has("tagging") => "PutObjectTagging",
+        (&Method::GET, _) if has("uploadId") => "ListMultipartUploadParts",
+        (&Method::DELETE, _) if has("uploadId") => "AbortMultipartUpload",
+        (&Method::PUT | &Method::POST, _) => "PutObject",
+        (&Method::GET | &Method::HEAD, _) if versioned => "GetObjectVersion",
+        (&Method::GET | &Method::HEAD, _) => "GetObject",
+        (&Method::DELETE, _) if versioned => "DeleteObjectVersion",
+        (&Method::DELETE, _) => "DeleteObject",
+        _ => "Unknown",
     }
 }
 
