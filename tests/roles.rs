@@ -123,6 +123,7 @@ async fn a_backup_needs_no_more_than_the_roles_give_and_they_give_no_more_than_i
     assert_locked_for_35_days(cloud, &manifest, &record).await;
     dump_only_creates_backups(cloud, &data, &record).await;
     verify_reads_and_judges(cloud, &data).await;
+    verify_locks_for_no_longer_than_the_stack_allows(cloud, &data).await;
     alert_reads_no_data(cloud, &data).await;
     for role in ["DumpFunctionRole", "AlertFunctionRole"] {
         assert_secret_denied(cloud, role, "lifeboat/identity").await;
@@ -140,17 +141,16 @@ async fn assert_locked_for_35_days(cloud: &Cloud, manifest: &serde_json::Value, 
         .collect();
     keys.push(record.to_owned());
     let started: jiff::Timestamp = manifest["started_at"].as_str().unwrap().parse().unwrap();
-    let earliest = started + jiff::SignedDuration::from_hours(35 * 24);
+    // Locks know whole seconds.
+    let earliest = started + jiff::SignedDuration::from_secs(35 * 86_400 - 1);
     for key in keys {
-        let bucket = cloud.physical("VaultBucket").unwrap();
-        let path = format!("/{bucket}{key}?retention");
+        let path = format!("/{}{key}", cloud.physical("VaultBucket").unwrap());
         let admin = cloud.admin_credentials();
-        let reply = cloud.s3_as(admin, Method::GET, &path, &[], "".into());
+        let reply = cloud.s3_as(admin, Method::HEAD, &path, &[], "".into());
         let reply = reply.await.unwrap();
-        let body = String::from_utf8_lossy(&reply.body).into_owned();
-        let until = body.split("RetainUntilDate>").nth(1).unwrap_or_default();
-        let until = until.trim_end_matches("</").parse::<jiff::Timestamp>();
-        let until = until.unwrap_or_else(|_| panic!("{path}: {body}"));
+        let until = reply.headers.get("x-amz-object-lock-retain-until-date");
+        let until = until.unwrap_or_else(|| panic!("{path} is not locked"));
+        let until: jiff::Timestamp = until.to_str().unwrap().parse().unwrap();
         assert!(until >= earliest, "{path}: {until} < {earliest}");
     }
 }
@@ -204,6 +204,30 @@ async fn verify_reads_and_judges(cloud: &Cloud, data: &str) {
         delete("/verdicts/enforced/x/20260102T010000Z-a-verify.json"),
     ];
     assert_denied(cloud, "VerifyFunctionRole", &denied).await;
+}
+
+/// Beyond what the stack allows a lock would stand in the way of erasing for years.
+async fn verify_locks_for_no_longer_than_the_stack_allows(cloud: &Cloud, data: &str) {
+    let credentials = cloud.role_credentials("VerifyFunctionRole").unwrap();
+    let path = format!(
+        "/{}{data}?retention",
+        cloud.physical("VaultBucket").unwrap()
+    );
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the storage compares with the clock"
+    )]
+    let now = jiff::Timestamp::now();
+    for (days, is_denied) in [(34, false), (37, true)] {
+        let until = now + jiff::SignedDuration::from_hours(days * 24);
+        let until = until.strftime("%Y-%m-%dT%H:%M:%SZ");
+        let body = format!(
+            "<Retention><Mode>GOVERNANCE</Mode><RetainUntilDate>{until}</RetainUntilDate></Retention>"
+        );
+        let reply = cloud.s3_as(credentials, Method::PUT, &path, &[], body.into());
+        let status = reply.await.unwrap().status.as_u16();
+        assert_eq!(status == 403, is_denied, "{days} days: {status}");
+    }
 }
 
 async fn alert_reads_no_data(cloud: &Cloud, data: &str) {

@@ -68,8 +68,9 @@ impl LockOrder<'_> {
 
     async fn lock_all(&self, objects: &[Version], lock: &Lock) -> Result<(), StoreError> {
         let mut tasks = JoinSet::new();
-        for (key, version_id) in objects.iter().cloned() {
+        for object in objects {
             let (vault, lock) = (self.vault.clone(), lock.clone());
+            let (key, version_id) = object.clone();
             tasks.spawn(async move { vault.put_lock(&key, version_id.as_deref(), &lock).await });
         }
         for done in tasks.join_all().await {

@@ -91,18 +91,8 @@ impl Verifier<'_> {
         }
         let mut report = Report::new(database, id, objects_total);
         report.snapshot_at = snapshot_at;
-        if remaining > 0 {
-            let next = next_of(invocation, next, &record);
-            let progress = progress
-                .save(self.work, database, id, &next)
-                .await
-                .map_err(VerifyError::Progress)?;
-            // Read by another run of this invocation meanwhile: what it has kept counts.
-            remaining = remaining.min(objects_total.saturating_sub(progress.done.len()));
-            report.go_on(&progress, remaining, next);
-            return Ok(report);
-        }
-        if is_passed(&record, &progress) {
+        let mut unlocked = 0;
+        if remaining == 0 && is_passed(&record, &progress) {
             // Before the verdict: cut off here, the backup is verified once more.
             let lock = LockOrder {
                 vault: self.vault,
@@ -111,13 +101,18 @@ impl Verifier<'_> {
                 until: lock_until(at(invocation, begun), self.lock_days),
             };
             let left = lock.carry_out(&mut progress.n_locked, until).await;
-            let left = left.map_err(VerifyError::Lock)?;
-            if left > 0 {
-                let next = next_of(invocation, next, &record);
-                let progress = progress.save(self.work, database, id, &next).await;
-                report.go_on(&progress.map_err(VerifyError::Progress)?, left, next);
-                return Ok(report);
-            }
+            unlocked = left.map_err(VerifyError::Lock)?;
+        }
+        if remaining + unlocked > 0 {
+            let next = next_of(invocation, next, &record);
+            let progress = progress
+                .save(self.work, database, id, &next)
+                .await
+                .map_err(VerifyError::Progress)?;
+            // Read by another run of this invocation meanwhile: what it has kept counts.
+            remaining = remaining.min(objects_total.saturating_sub(progress.done.len()));
+            report.go_on(&progress, remaining + unlocked, next);
+            return Ok(report);
         }
         let finished_at = at(invocation, begun);
         let verdict = verdict(database, id, (record, snapshot_at), progress, finished_at);

@@ -52,7 +52,7 @@ impl Parts {
 /// The IAM request behind an HTTP request to `service`.
 pub(super) fn asked(service: &str, parts: &Parts, body: &[u8]) -> Request {
     let mut request = match service {
-        "s3" => s3(parts),
+        "s3" => s3(parts, body),
         "lambda" => lambda(parts),
         _ => named(service, parts, body),
     };
@@ -62,39 +62,14 @@ pub(super) fn asked(service: &str, parts: &Parts, body: &[u8]) -> Request {
     request
 }
 
-fn s3(parts: &Parts) -> Request {
+fn s3(parts: &Parts, body: &[u8]) -> Request {
     let path = percent_decode(&parts.path);
     let (bucket, key) = path
         .trim_start_matches('/')
         .split_once('/')
         .unwrap_or((path.trim_start_matches('/'), ""));
     let has = |name| parts.parameter(name).is_some();
-    let versioned = has("versionId");
-    let action = match (&parts.method, key.is_empty()) {
-        (_, true) if bucket.is_empty() => "ListAllMyBuckets",
-        (&Method::GET, true) if has("versions") => "ListBucketVersions",
-        (&Method::GET, true) if has("uploads") => "ListBucketMultipartUploads",
-        (&Method::GET, true) if has("versioning") => "GetBucketVersioning",
-        (&Method::GET, true) if has("object-lock") => "GetBucketObjectLockConfiguration",
-        (&Method::GET, true) if has("location") => "GetBucketLocation",
-        (&Method::GET | &Method::HEAD, true) => "ListBucket",
-        (&Method::POST, true) if has("delete") => "DeleteObject",
-        (&Method::PUT, true) if parts.query.is_empty() => "CreateBucket",
-        (&Method::DELETE, true) => "DeleteBucket",
-        (_, true) => "PutBucketConfiguration",
-        (&Method::PUT, _) if has("retention") => "PutObjectRetention",
-        (&Method::GET, _) if has("retention") => "GetObjectRetention",
-        (&Method::PUT, _) if has("legal-hold") => "PutObjectLegalHold",
-        (&Method::PUT, _) if has("tagging") => "PutObjectTagging",
-        (&Method::GET, _) if has("uploadId") => "ListMultipartUploadParts",
-        (&Method::DELETE, _) if has("uploadId") => "AbortMultipartUpload",
-        (&Method::PUT | &Method::POST, _) => "PutObject",
-        (&Method::GET | &Method::HEAD, _) if versioned => "GetObjectVersion",
-        (&Method::GET | &Method::HEAD, _) => "GetObject",
-        (&Method::DELETE, _) if versioned => "DeleteObjectVersion",
-        (&Method::DELETE, _) => "DeleteObject",
-        _ => "Unknown",
-    };
+    let action = s3_action(parts, bucket, key);
     // A copy, a put or a completion creates the object; starting an upload and sending parts do not.
     let creates = action == "PutObject" && !has("uploads") && !has("partNumber");
     let mut context = BTreeMap::new();
@@ -123,6 +98,12 @@ fn s3(parts: &Parts) -> Request {
     if let Some(prefix) = parts.parameter("prefix") {
         context.insert("s3:prefix".to_owned(), percent_decode(prefix));
     }
+    if action == "PutObjectRetention"
+        && let Some(days) = remaining_days(body)
+    {
+        let key = "s3:object-lock-remaining-retention-days".to_owned();
+        context.insert(key, days.to_string());
+    }
     let resource = if key.is_empty() {
         format!("arn:aws:s3:::{bucket}")
     } else {
@@ -133,6 +114,49 @@ fn s3(parts: &Parts) -> Request {
         resource,
         context,
     }
+}
+
+fn s3_action(parts: &Parts, bucket: &str, key: &str) -> &'static str {
+    let has = |name| parts.parameter(name).is_some();
+    let versioned = has("versionId");
+    match (&parts.method, key.is_empty()) {
+        (_, true) if bucket.is_empty() => "ListAllMyBuckets",
+        (&Method::GET, true) if has("versions") => "ListBucketVersions",
+        (&Method::GET, true) if has("uploads") => "ListBucketMultipartUploads",
+        (&Method::GET, true) if has("versioning") => "GetBucketVersioning",
+        (&Method::GET, true) if has("object-lock") => "GetBucketObjectLockConfiguration",
+        (&Method::GET, true) if has("location") => "GetBucketLocation",
+        (&Method::GET | &Method::HEAD, true) => "ListBucket",
+        (&Method::POST, true) if has("delete") => "DeleteObject",
+        (&Method::PUT, true) if parts.query.is_empty() => "CreateBucket",
+        (&Method::DELETE, true) => "DeleteBucket",
+        (_, true) => "PutBucketConfiguration",
+        (&Method::PUT, _) if has("retention") => "PutObjectRetention",
+        (&Method::GET, _) if has("retention") => "GetObjectRetention",
+        (&Method::PUT, _) if has("legal-hold") => "PutObjectLegalHold",
+        (&Method::PUT, _) if has("tagging") => "PutObjectTagging",
+        (&Method::GET, _) if has("uploadId") => "ListMultipartUploadParts",
+        (&Method::DELETE, _) if has("uploadId") => "AbortMultipartUpload",
+        (&Method::PUT | &Method::POST, _) => "PutObject",
+        (&Method::GET | &Method::HEAD, _) if versioned => "GetObjectVersion",
+        (&Method::GET | &Method::HEAD, _) => "GetObject",
+        (&Method::DELETE, _) if versioned => "DeleteObjectVersion",
+        (&Method::DELETE, _) => "DeleteObject",
+        _ => "Unknown",
+    }
+}
+
+/// For how many days from now the body of a PutObjectRetention locks an object.
+fn remaining_days(body: &[u8]) -> Option<i64> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "S3 compares with its own clock, and here that is this one"
+    )]
+    let now = jiff::Timestamp::now();
+    let body = std::str::from_utf8(body).ok()?;
+    let (_, rest) = body.split_once("<RetainUntilDate>")?;
+    let until: jiff::Timestamp = rest.split_once('<')?.0.trim().parse().ok()?;
+    Some((until.as_second() - now.as_second()) / 86_400)
 }
 
 fn lambda(parts: &Parts) -> Request {

@@ -315,6 +315,8 @@ impl Backends {
                 Some(ENGINE_ACCESS_KEY) if service == "s3" => self
                     .engine_role(&asked::asked(service, parts, b""))
                     .map(|role| &role.credentials),
+                // Its check takes a lock for a write of the object.
+                _ if service == "s3" && parts.parameter("retention").is_some() => Some(&self.admin),
                 _ if service == "s3" => None,
                 _ => Some(&self.admin),
             };
