@@ -307,7 +307,7 @@ fn item(asked: &Choose, database: &DatabaseName, drill: &DrillPolicy, turn: Turn
         (None, None) => "somebody who gave no name".to_owned(),
     };
     DrillItem {
-        scratch: format!("lifeboat_drill_{}", drill_id.to_lowercase().replace('-', "_")),
+        scratch: DrillItem::scratch_name(&drill_id),
         drill_id,
         kind: asked.request.kind,
         database: database.clone(),

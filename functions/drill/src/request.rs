@@ -56,6 +56,25 @@ pub struct DrillItem {
     pub execution: String,
 }
 
+impl DrillItem {
+    /// The name of the scratch database follows from the id, and both are safe in SQL.
+    pub fn scratch_name(drill_id: &str) -> String {
+        format!("lifeboat_drill_{}", drill_id.to_lowercase().replace('-', "_"))
+    }
+
+    /// Whoever invokes the function by hand can write anything: no step may touch a database
+    /// that no drill has made.
+    fn is_ours(&self) -> bool {
+        let is_id = |id: &str| {
+            let (at, nonce) = id.split_once('-')?;
+            let is_time = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", at).is_ok();
+            let is_nonce = nonce.len() == 8 && nonce.bytes().all(|b| b.is_ascii_hexdigit());
+            Some(is_time && at.len() == 16 && is_nonce)
+        };
+        is_id(&self.drill_id) == Some(true) && self.scratch == Self::scratch_name(&self.drill_id)
+    }
+}
+
 /// As Step Functions hands it to a `Catch`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -98,6 +117,10 @@ pub enum RequestError {
     #[error("the event is not one that drill knows")]
     Malformed(#[source] serde_json::Error),
     #[error(
+        "the drill's id and the name of its scratch database are not those that `choose` makes"
+    )]
+    NotOurs,
+    #[error(
         "the event has to hold exactly one of `choose`, `restore`, `check`, `destroy` and `record`; a drill is started as an execution of the state machine, with an input such as {{\"databases\": [\"app\"]}}"
     )]
     Ambiguous,
@@ -131,9 +154,18 @@ impl Request {
         ]
         .into_iter()
         .flatten();
-        match (asked.next(), asked.next()) {
-            (Some(request), None) => Ok(request),
-            _ => Err(RequestError::Ambiguous),
+        let (Some(request), None) = (asked.next(), asked.next()) else {
+            return Err(RequestError::Ambiguous);
+        };
+        let drill = match &request {
+            Self::Choose(_) => return Ok(request),
+            Self::Restore(step) | Self::Check(step) | Self::Destroy(step) => &step.drill,
+            Self::Record(step) => &step.drill,
+        };
+        if drill.is_ours() {
+            Ok(request)
+        } else {
+            Err(RequestError::NotOurs)
         }
     }
 }
@@ -152,6 +184,28 @@ mod tests {
         for event in [json!({}), json!({"choose": null})] {
             let error = Request::parse(event).unwrap_err();
             assert!(matches!(error, RequestError::Ambiguous), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_step_takes_a_database_that_no_drill_has_made() {
+        let drill = |drill_id: &str, scratch: &str| {
+            json!({"destroy": {"drill": {
+                "drill_id": drill_id, "kind": "weekly", "database": "app", "backup_id": null,
+                "problem": null, "reason": "", "target": "standby", "scratch": scratch,
+                "started_at": "2026-11-22T02:00:00Z", "started_by": "", "execution": "arn:e"}}})
+        };
+        let id = "20261122T020000Z-0a1b2c3d";
+        let scratch = "lifeboat_drill_20261122t020000z_0a1b2c3d";
+        assert!(Request::parse(drill(id, scratch)).is_ok());
+        for (id, scratch) in [
+            (id, "app"),
+            (id, "lifeboat_drill_x"),
+            ("x'; DROP DATABASE app; --", "lifeboat_drill_x'; drop database app; __"),
+            ("app", "lifeboat_drill_app"),
+        ] {
+            let error = Request::parse(drill(id, scratch)).unwrap_err();
+            assert!(matches!(error, RequestError::NotOurs), "{id} {scratch}");
         }
     }
 

@@ -49,12 +49,14 @@ pub fn destination(url: &str, database: &str) -> Result<Destination, &'static st
     if !url.username().is_empty() || url.password().is_some() {
         return Err("its url holds a user: use header_secret");
     }
-    let (host, address) = match url.host() {
-        Some(Host::Domain(name)) => (name.trim_end_matches('.').to_owned(), None),
-        Some(Host::Ipv4(address)) => (address.to_string(), Some(IpAddr::V4(address))),
-        Some(Host::Ipv6(address)) => (address.to_string(), Some(IpAddr::V6(address))),
+    let address = match url.host() {
+        Some(Host::Domain(_)) => None,
+        Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
+        Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
         None => return Err("its url has no host"),
     };
+    // To the letter: it is under this name that the connection is made.
+    let host = url.host_str().unwrap_or_default().to_owned();
     let port = url.port_or_known_default().unwrap_or(443);
     Ok(Destination {
         url,
