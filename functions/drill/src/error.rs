@@ -48,6 +48,8 @@ pub enum DrillError {
         "the drill is not done after {minutes} minutes: raise give_up_minutes in [database.drill], give the server or the function more, or drill on a machine of your own with `make drill`"
     )]
     GivenUp { minutes: u32 },
+    #[error("pg_dump lost the drill's server: {0}")]
+    Planner(String),
     #[error("the restore has not ended: there is nothing to check")]
     NotRestored,
     #[error(transparent)]
@@ -85,6 +87,7 @@ impl DrillError {
             Self::Server { source, .. } if source.is_transient() => Name::Transient,
             Self::Server { .. } => Name::Refused,
             Self::GivenUp { .. } => Name::OutOfTime,
+            Self::Planner(_) => Name::Transient,
             Self::Steps(source) => source.name(),
             Self::Verdicts(source) | Self::Write { source, .. } => source.name(),
         }
@@ -102,6 +105,7 @@ impl DrillError {
             | Self::Identities(_)
             | Self::Server { .. }
             | Self::GivenUp { .. }
+            | Self::Planner(_)
             | Self::NotRestored
             | Self::Steps(_)
             | Self::Verdicts(_)

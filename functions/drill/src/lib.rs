@@ -6,14 +6,19 @@
 //! be asked for twice, and a step that died is told by its absence.
 
 pub mod calendar;
+mod call;
 mod check;
 mod checks;
 mod choice;
 mod choose;
 mod destroy;
+mod earlier;
 mod error;
 pub mod evidence;
+mod inspect;
 mod janitor;
+mod objectives;
+mod queries;
 mod record;
 pub mod report;
 mod request;
