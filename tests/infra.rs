@@ -186,7 +186,11 @@ fn the_commented_example_in_the_configuration_is_valid() {
     assert_eq!(policy.databases.len(), 1);
     assert_eq!(policy.databases[0].connections, Some(4));
     let drill = policy.databases[0].drill.as_ref().unwrap();
-    let checks = (drill.tables.len(), drill.assertions.len(), drill.requests.len());
+    let checks = (
+        drill.tables.len(),
+        drill.assertions.len(),
+        drill.requests.len(),
+    );
     assert_eq!(checks, (1, 1, 1));
     // What is written as the default is the default.
     let only_target = policy::DrillPolicy {

@@ -177,7 +177,10 @@ impl Policy {
             targets: file.target,
             holidays: file.holidays,
         };
-        policy.databases.iter().try_for_each(|it| policy.check_drill(it))?;
+        policy
+            .databases
+            .iter()
+            .try_for_each(|it| policy.check_drill(it))?;
         Ok(policy)
     }
 

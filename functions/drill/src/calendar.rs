@@ -62,8 +62,13 @@ mod tests {
 
     #[test]
     fn a_month_of_holidays_has_none() {
-        let all: BTreeSet<Date> = (1..=28).map(|day| jiff::civil::date(2027, 2, day)).collect();
-        assert_eq!(first_business_day(jiff::civil::date(2027, 2, 1), &all), None);
+        let all: BTreeSet<Date> = (1..=28)
+            .map(|day| jiff::civil::date(2027, 2, day))
+            .collect();
+        assert_eq!(
+            first_business_day(jiff::civil::date(2027, 2, 1), &all),
+            None
+        );
     }
 
     #[test]
@@ -78,7 +83,11 @@ mod tests {
         check("UTC", "2027-01-04T03:00:00Z", None);
         check("UTC", "2027-01-15T03:00:00Z", None);
         // Still the holiday in New York, and the last of December in Honolulu.
-        check("America/New_York", "2027-01-02T03:00:00Z", Some("2027-01-05T03:00:00Z"));
+        check(
+            "America/New_York",
+            "2027-01-02T03:00:00Z",
+            Some("2027-01-05T03:00:00Z"),
+        );
         check("Pacific/Honolulu", "2027-01-01T03:00:00Z", None);
     }
 }

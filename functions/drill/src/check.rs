@@ -9,7 +9,7 @@ use shared::database_url::DatabaseUrl;
 use shared::manifest::Manifest;
 use shared::pg::PgError;
 use shared::planner::{self, PlannerError};
-use shared::restore::{Backup, Proof, finish};
+use shared::restore::{Backup, finish};
 
 use crate::checks::{
     CheckResult, Status, application, assertion, catalog, proof, provenance, state, table,
@@ -72,7 +72,9 @@ async fn run(
         return Err(DrillError::NotRestored);
     };
     let server = function.secrets.target_url(&drill.target).await;
-    let target = server.map_err(DrillError::Target)?.with_database(&drill.scratch);
+    let target = server
+        .map_err(DrillError::Target)?
+        .with_database(&drill.scratch);
     let backup = open_backup(function, drill).await?;
     // Its ledger would be an extra schema in what is compared.
     finish(&backup, &target, &plan.order).await?;
@@ -164,7 +166,10 @@ fn same_planner(
         let digits = version.split(|c: char| !c.is_ascii_digit()).next();
         digits.and_then(|it| it.parse().ok()).unwrap_or_default()
     };
-    let (planned_by, source) = (major(&manifest.tools.pg_dump), major(&manifest.source.server_version));
+    let (planned_by, source) = (
+        major(&manifest.tools.pg_dump),
+        major(&manifest.source.server_version),
+    );
     let target = major(target_version);
     if source != target {
         return Err(format!(
@@ -199,7 +204,10 @@ async fn inspect_state(
 }
 
 /// What may succeed later is tried again; anything else leaves the checks open.
-fn asked<T>(answer: Result<T, PgError>, doing: &'static str) -> Result<Result<T, String>, DrillError> {
+fn asked<T>(
+    answer: Result<T, PgError>,
+    doing: &'static str,
+) -> Result<Result<T, String>, DrillError> {
     match answer {
         Ok(answer) => Ok(Ok(answer)),
         Err(source) if source.is_transient() => Err(DrillError::Server { doing, source }),
@@ -218,7 +226,8 @@ async fn ask_tables(
         return Ok(Vec::new());
     }
     let (target, snapshot_at) = (target.clone(), manifest.snapshot_at);
-    let answers = aside(move || Ok(queries::tables(&target, &expected, snapshot_at, until))).await?;
+    let answers =
+        aside(move || Ok(queries::tables(&target, &expected, snapshot_at, until))).await?;
     let expected = &plan.policy.tables;
     Ok(match asked(answers, "ask for rows")? {
         Ok(answers) => expected
@@ -234,7 +243,10 @@ async fn ask_tables(
                 rows: Err(why_not.clone()),
                 age_seconds: Some(Err(why_not)),
             };
-            expected.iter().flat_map(|it| table::checks(it, &untold)).collect()
+            expected
+                .iter()
+                .flat_map(|it| table::checks(it, &untold))
+                .collect()
         }
     })
 }

@@ -55,7 +55,12 @@ mod tests {
     fn every_backup_has_its_turn_before_one_has_a_second() {
         let backups = ["13", "12", "11"];
         check(&backups, &[("11", "12T02")], &["12", "13", "11"]);
-        let twice = [("11", "12T02"), ("12", "13T02"), ("13", "14T02"), ("11", "15T02")];
+        let twice = [
+            ("11", "12T02"),
+            ("12", "13T02"),
+            ("13", "14T02"),
+            ("11", "15T02"),
+        ];
         check(&backups, &twice, &["12", "13", "11"]);
     }
 

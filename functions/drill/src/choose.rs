@@ -142,7 +142,11 @@ pub async fn choose(function: &Function, asked: Choose) -> Result<Chosen, Choose
             database: database.clone(),
             source,
         })?;
-        drills.extend(turns.into_iter().map(|turn| item(&asked, database, drill, turn)));
+        drills.extend(
+            turns
+                .into_iter()
+                .map(|turn| item(&asked, database, drill, turn)),
+        );
     }
     tracing::info!(
         execution = asked.execution,
@@ -191,7 +195,11 @@ fn decide<'a>(policy: &'a Policy, asked: &Choose) -> Result<Due<'a>, ChooseError
         backup_id,
         not_drilled: Vec::new(),
     };
-    for database in policy.databases.iter().filter(|it| names.contains(&it.name)) {
+    for database in policy
+        .databases
+        .iter()
+        .filter(|it| names.contains(&it.name))
+    {
         match &database.drill {
             Some(drill) => due.databases.push((database.name.clone(), drill)),
             None => due.not_drilled.push(database.name.clone()),
@@ -256,7 +264,8 @@ async fn turns(
 ) -> Result<Vec<Turn>, StoreError> {
     if let Some(id) = backup_id {
         let is_there = history::is_committed(vault, database, id).await?;
-        let missing = || format!("{database} has no backup {id}: list the vault for those that it has");
+        let missing =
+            || format!("{database} has no backup {id}: list the vault for those that it has");
         let turn = is_there.then(|| (id, "asked for by its id".to_owned()));
         return Ok(vec![turn.ok_or_else(missing)]);
     }
@@ -342,8 +351,10 @@ mod tests {
     ";
 
     fn asked(request: Value) -> Choose {
-        serde_json::from_value(json!({"request": request, "execution": "arn:e", "started": "2026-11-22T02:00:00Z"}))
-            .unwrap()
+        serde_json::from_value(
+            json!({"request": request, "execution": "arn:e", "started": "2026-11-22T02:00:00Z"}),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -356,9 +367,18 @@ mod tests {
             (json!({"databases": ["blog"]}), "blog cannot be drilled"),
             (json!({"databases": ["shop"]}), "does not know shop"),
             (json!({"databases": []}), "an empty list"),
-            (json!({"backup_id": "20261121T010000Z-nightly"}), "name the one database"),
-            (json!({"databases": ["app"], "backup_id": "latest"}), "backup_id"),
-            (json!({"scheduled_time": "2026-11-22T02:06:00Z"}), "in the future"),
+            (
+                json!({"backup_id": "20261121T010000Z-nightly"}),
+                "name the one database",
+            ),
+            (
+                json!({"databases": ["app"], "backup_id": "latest"}),
+                "backup_id",
+            ),
+            (
+                json!({"scheduled_time": "2026-11-22T02:06:00Z"}),
+                "in the future",
+            ),
             (json!({"started_by": ""}), "started_by is 0 characters"),
         ] {
             let error = decide(&policy, &asked(request.clone())).unwrap_err();
@@ -379,12 +399,21 @@ mod tests {
         let policy = Policy::parse(POLICY).unwrap();
         let asked = asked(json!({"started_by": "Ada"}));
         let drill = policy.databases[0].drill.as_ref().unwrap();
-        let turn = || Ok(("20261121T010000Z-nightly".parse().unwrap(), "latest".to_owned()));
+        let turn = || {
+            Ok((
+                "20261121T010000Z-nightly".parse().unwrap(),
+                "latest".to_owned(),
+            ))
+        };
         let name = &policy.databases[0].name;
         let one = item(&asked, name, drill, turn());
         assert_eq!(one, item(&asked, name, drill, turn()));
         assert_eq!(one.started_by, "Ada");
-        assert!(one.scratch.starts_with("lifeboat_drill_20261122t020000z_"), "{}", one.scratch);
+        assert!(
+            one.scratch.starts_with("lifeboat_drill_20261122t020000z_"),
+            "{}",
+            one.scratch
+        );
         assert!(one.scratch.len() < 63);
         let other = Choose {
             execution: "arn:f".to_owned(),

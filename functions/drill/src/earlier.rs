@@ -43,7 +43,9 @@ pub async fn verdicts(
         verdicts.push(Lying {
             key: listed.key,
             sha256: sha256(&json),
-            verdict: summary.as_ref().map_or(Verdict::Inconclusive, |it| it.verdict),
+            verdict: summary
+                .as_ref()
+                .map_or(Verdict::Inconclusive, |it| it.verdict),
             manifest_sha256: summary.and_then(|it| it.manifest_sha256),
         });
     }

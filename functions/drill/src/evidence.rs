@@ -121,7 +121,10 @@ impl Evidence {
         let objectives = self.objectives.iter().filter(|it| it.kept == Some(false));
         let objectives = objectives.map(|it| {
             let objective = it.objective_minutes.unwrap_or_default();
-            format!("{:?}: {}; the objective is {objective} minutes", it.name, it.words)
+            format!(
+                "{:?}: {}; the objective is {objective} minutes",
+                it.name, it.words
+            )
         });
         budgets.chain(objectives).collect()
     }

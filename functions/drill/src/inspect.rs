@@ -162,7 +162,9 @@ fn sequences(connection: &mut Connection, state: &mut State) -> Result<(), PgErr
             "SELECT {extreme}({quoted_column})::text FROM {of_table}"
         ))?;
         let of_sequence = qualified(&schema, &name);
-        let now = connection.query(format!("SELECT last_value::text, is_called FROM {of_sequence}"))?;
+        let now = connection.query(format!(
+            "SELECT last_value::text, is_called FROM {of_sequence}"
+        ))?;
         let [farthest] = farthest.into_iter().next().map(texts).unwrap_or_default();
         let [last_value, is_called] = now.into_iter().next().map(texts).unwrap_or_default();
         state.sequences.push(OwnedSequence {
@@ -182,7 +184,10 @@ fn collations(connection: &mut Connection, state: &mut State) -> Result<(), PgEr
         "SELECT n.nspname || '.' || collname FROM pg_collation JOIN pg_namespace n ON n.oid = collnamespace
          WHERE n.nspname <> 'pg_catalog' AND collversion IS DISTINCT FROM pg_collation_actual_version(pg_collation.oid)",
     )?;
-    state.collations = rows.into_iter().map(|row| texts::<1>(row).concat()).collect();
+    state.collations = rows
+        .into_iter()
+        .map(|row| texts::<1>(row).concat())
+        .collect();
     let server = connection.query_value("SHOW server_version_num")?;
     if server.parse::<u32>().unwrap_or_default() >= COLLATION_VERSIONS {
         let version = connection.query_value(

@@ -6,27 +6,27 @@
 //! be asked for twice, and a step that died is told by its absence.
 
 pub mod calendar;
-mod call;
-mod check;
-mod checks;
-mod choice;
-mod choose;
-mod destroy;
-mod earlier;
-mod error;
+pub mod call;
+pub mod check;
+pub mod checks;
+pub mod choice;
+pub mod choose;
+pub mod destroy;
+pub mod earlier;
+pub mod error;
 pub mod evidence;
-mod inspect;
-mod janitor;
-mod objectives;
-mod queries;
-mod record;
+pub mod inspect;
+pub mod janitor;
+pub mod objectives;
+pub mod queries;
+pub mod record;
 pub mod report;
-mod request;
-mod restoring;
-mod roles;
-mod steps;
-mod timing;
-mod verdict;
+pub mod request;
+pub mod restoring;
+pub mod roles;
+pub mod steps;
+pub mod timing;
+pub mod verdict;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -92,7 +92,9 @@ impl Invocation {
     /// The clock is read once, in `main`.
     pub fn now(&self) -> Timestamp {
         let elapsed = SignedDuration::try_from(self.begun.elapsed()).unwrap_or_default();
-        self.started_at.checked_add(elapsed).unwrap_or(self.started_at)
+        self.started_at
+            .checked_add(elapsed)
+            .unwrap_or(self.started_at)
     }
 
     /// Keeps what two invocations write at one moment apart.

@@ -124,13 +124,21 @@ mod tests {
     use super::*;
 
     fn check(days: &[&str], expected_minutes: Option<f64>, expected: Option<bool>) {
-        let ids = days.iter().map(|day| format!("202611{day}T010000Z-nightly"));
+        let ids = days
+            .iter()
+            .map(|day| format!("202611{day}T010000Z-nightly"));
         let ids: Vec<BackupId> = ids.map(|it| it.parse().unwrap()).collect();
         let policy = serde_json::from_value(serde_json::json!({"target": "standby"})).unwrap();
         let now = "2026-11-22T02:00:00Z".parse().unwrap();
         let found = objectives(Some(&policy), None, Some(600.0), &ids, now);
-        assert_eq!((found[0].measured_minutes, found[0].kept), (Some(10.0), Some(true)));
-        assert_eq!((found[1].measured_minutes, found[1].kept), (expected_minutes, expected));
+        assert_eq!(
+            (found[0].measured_minutes, found[0].kept),
+            (Some(10.0), Some(true))
+        );
+        assert_eq!(
+            (found[1].measured_minutes, found[1].kept),
+            (expected_minutes, expected)
+        );
     }
 
     #[test]
@@ -144,7 +152,9 @@ mod tests {
     #[test]
     fn what_is_long_past_does_not_count() {
         check(
-            &["22", "21", "20", "19", "18", "17", "16", "15", "14", "13", "02"],
+            &[
+                "22", "21", "20", "19", "18", "17", "16", "15", "14", "13", "02",
+            ],
             Some(1_440.0),
             Some(true),
         );

@@ -118,9 +118,10 @@ async fn put(
     let failed = |source| DrillError::Write { what, source };
     match vault.put_once(key, Bytes::from(bytes.clone())).await {
         Ok(_) => Ok(bytes),
-        Err(error) if matches!(error.kind, StoreErrorKind::AlreadyExists) => {
-            vault.get(key, None, EVIDENCE_BYTES_MAX).await.map_err(failed)
-        }
+        Err(error) if matches!(error.kind, StoreErrorKind::AlreadyExists) => vault
+            .get(key, None, EVIDENCE_BYTES_MAX)
+            .await
+            .map_err(failed),
         Err(error) => Err(failed(error)),
     }
 }
@@ -222,7 +223,11 @@ async fn verified(
     let vault = &function.vault;
     let backups = history::backups(vault, database).await;
     let mut verified = Vec::new();
-    for id in backups.map_err(DrillError::Verdicts)?.into_iter().take(GAPS_MAX) {
+    for id in backups
+        .map_err(DrillError::Verdicts)?
+        .into_iter()
+        .take(GAPS_MAX)
+    {
         let found = history::verified(vault, database, id).await;
         verified.extend(found.map_err(DrillError::Verdicts)?.map(|it| it.id));
     }
@@ -243,11 +248,15 @@ fn totals(advance: &Advance) -> Totals {
     let proof = advance.proof.as_ref();
     Totals {
         tables: proof.map_or(0, |it| it.tables.len() as u64),
-        rows: proof.map_or(advance.rows, |it| it.tables.iter().map(|it| it.found_rows).sum()),
+        rows: proof.map_or(advance.rows, |it| {
+            it.tables.iter().map(|it| it.found_rows).sum()
+        }),
         copy_bytes: advance.copy_bytes,
         objects: 0,
         stored_bytes: advance.bytes_read,
-        large_objects: proof.map_or(0, |it| it.large_objects.iter().map(|it| it.found_count).sum()),
+        large_objects: proof.map_or(0, |it| {
+            it.large_objects.iter().map(|it| it.found_count).sum()
+        }),
     }
 }
 
@@ -265,7 +274,10 @@ fn versions(steps: &Steps, manifest: Option<&Manifest>) -> Versions {
     Versions {
         lifeboat: env!("CARGO_PKG_VERSION").to_owned(),
         source_server: manifest.map(|it| it.source.server_version.clone()),
-        target_server: steps.plan.as_ref().map(|it| it.target_server_version.clone()),
+        target_server: steps
+            .plan
+            .as_ref()
+            .map(|it| it.target_server_version.clone()),
         pg_dump: manifest.map(|it| it.tools.pg_dump.clone()),
         archive: manifest.map(|it| it.archive_version.clone()),
     }
@@ -317,7 +329,10 @@ fn answer(
         findings_total,
         missed: evidence.missed(),
         is_destroyed: evidence.teardown.is_destroyed,
-        seconds: evidence.finished_at.duration_since(started_at).as_secs_f64(),
+        seconds: evidence
+            .finished_at
+            .duration_since(started_at)
+            .as_secs_f64(),
         verdict_key,
         evidence_key,
         report_key,

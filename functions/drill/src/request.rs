@@ -59,7 +59,10 @@ pub struct DrillItem {
 impl DrillItem {
     /// The name of the scratch database follows from the id, and both are safe in SQL.
     pub fn scratch_name(drill_id: &str) -> String {
-        format!("lifeboat_drill_{}", drill_id.to_lowercase().replace('-', "_"))
+        format!(
+            "lifeboat_drill_{}",
+            drill_id.to_lowercase().replace('-', "_")
+        )
     }
 
     /// Whoever invokes the function by hand can write anything: no step may touch a database
@@ -201,7 +204,10 @@ mod tests {
         for (id, scratch) in [
             (id, "app"),
             (id, "lifeboat_drill_x"),
-            ("x'; DROP DATABASE app; --", "lifeboat_drill_x'; drop database app; __"),
+            (
+                "x'; DROP DATABASE app; --",
+                "lifeboat_drill_x'; drop database app; __",
+            ),
             ("app", "lifeboat_drill_app"),
         ] {
             let error = Request::parse(drill(id, scratch)).unwrap_err();

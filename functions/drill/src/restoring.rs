@@ -65,9 +65,18 @@ pub async fn fail(
         message: chain(&error),
         finding: error.finding(),
     };
-    let kept = steps::keep(&function.work, drill, invocation, "failed", (outcome, Vec::new()));
+    let kept = steps::keep(
+        &function.work,
+        drill,
+        invocation,
+        "failed",
+        (outcome, Vec::new()),
+    );
     if let Err(unkept) = kept.await {
-        tracing::warn!(error = chain(&unkept), "the failure could not be written down");
+        tracing::warn!(
+            error = chain(&unkept),
+            "the failure could not be written down"
+        );
     }
     error
 }
@@ -194,7 +203,9 @@ async fn facts(
             source,
         };
         let mut connection = Connection::open(&server, Duration::from_secs(60)).map_err(failed)?;
-        let version = connection.query_value("SHOW server_version").map_err(failed)?;
+        let version = connection
+            .query_value("SHOW server_version")
+            .map_err(failed)?;
         // Debian appends its own version in parentheses.
         let version = version.split(' ').next().unwrap_or_default().to_owned();
         Ok((roles::missing(&server, &needed)?, version))
@@ -212,7 +223,12 @@ pub async fn aside<T: Send + 'static>(
 
 /// When an invocation must stop to have time left to write down what it did.
 pub fn until(invocation: &Invocation) -> Instant {
-    let whole = invocation.deadline.saturating_duration_since(invocation.begun);
+    let whole = invocation
+        .deadline
+        .saturating_duration_since(invocation.begun);
     let margin = (whole / 5).min(MARGIN_MAX);
-    invocation.deadline.checked_sub(margin).unwrap_or(invocation.begun)
+    invocation
+        .deadline
+        .checked_sub(margin)
+        .unwrap_or(invocation.begun)
 }

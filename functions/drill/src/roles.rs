@@ -189,13 +189,31 @@ mod tests {
     #[test]
     fn grants_and_policies_name_their_roles() {
         for (definition, expected) in [
-            ("GRANT SELECT ON TABLE app.users TO reader;\nGRANT ALL ON TABLE app.users TO writer WITH GRANT OPTION;", &["reader", "writer"][..]),
+            (
+                "GRANT SELECT ON TABLE app.users TO reader;\nGRANT ALL ON TABLE app.users TO writer WITH GRANT OPTION;",
+                &["reader", "writer"][..],
+            ),
             ("REVOKE ALL ON TABLE app.users FROM PUBLIC;", &[]),
-            ("GRANT SELECT(name) ON TABLE app.users TO \"odd \"\"one\";", &["odd \"one"]),
-            ("GRANT ALL ON FUNCTION app.f(\"to\" text, x integer) TO reader;", &["reader"]),
-            ("SET SESSION AUTHORIZATION app_owner;\nGRANT SELECT ON TABLE t TO reader;\nRESET SESSION AUTHORIZATION;", &["app_owner", "reader"]),
-            ("ALTER DEFAULT PRIVILEGES FOR ROLE app_owner IN SCHEMA app GRANT SELECT ON TABLES TO reader;", &["app_owner", "reader"]),
-            ("CREATE POLICY members ON app.users FOR SELECT TO reader, \"Admin\" USING ((name = 'TO nobody'::text));", &["Admin", "reader"]),
+            (
+                "GRANT SELECT(name) ON TABLE app.users TO \"odd \"\"one\";",
+                &["odd \"one"],
+            ),
+            (
+                "GRANT ALL ON FUNCTION app.f(\"to\" text, x integer) TO reader;",
+                &["reader"],
+            ),
+            (
+                "SET SESSION AUTHORIZATION app_owner;\nGRANT SELECT ON TABLE t TO reader;\nRESET SESSION AUTHORIZATION;",
+                &["app_owner", "reader"],
+            ),
+            (
+                "ALTER DEFAULT PRIVILEGES FOR ROLE app_owner IN SCHEMA app GRANT SELECT ON TABLES TO reader;",
+                &["app_owner", "reader"],
+            ),
+            (
+                "CREATE POLICY members ON app.users FOR SELECT TO reader, \"Admin\" USING ((name = 'TO nobody'::text));",
+                &["Admin", "reader"],
+            ),
             ("CREATE POLICY all_of_them ON app.users USING (true);", &[]),
         ] {
             check("ACL", definition, expected);

@@ -44,9 +44,15 @@ pub fn timing(
     policy: Option<&DrillPolicy>,
 ) -> Timing {
     let mut timed = phases(started_at, steps);
-    let restored_after = timed.iter().filter(|it| it.name != PROOF).map(|it| end(started_at, it));
+    let restored_after = timed
+        .iter()
+        .filter(|it| it.name != PROOF)
+        .map(|it| end(started_at, it));
     let restored_after = restored_after.reduce(f64::max);
-    let proof_seconds = timed.iter().find(|it| it.name == PROOF).map(|it| it.seconds);
+    let proof_seconds = timed
+        .iter()
+        .find(|it| it.name == PROOF)
+        .map(|it| it.seconds);
     timed.extend(others(steps));
     let is_restored = steps.restored().is_some_and(|it| it.remaining == 0);
     let check = timed.iter().find(|it| it.name == "check");
@@ -197,7 +203,15 @@ mod tests {
         let names: Vec<&str> = timing.steps.iter().map(|it| it.name.as_str()).collect();
         assert_eq!(
             names,
-            ["prepare", "pre_data", "data", "post_data", "proof", "check", "destroy"]
+            [
+                "prepare",
+                "pre_data",
+                "data",
+                "post_data",
+                "proof",
+                "check",
+                "destroy"
+            ]
         );
         let found: Vec<_> = timing
             .budgets
@@ -213,7 +227,10 @@ mod tests {
         let mut early = steps(3);
         early.records.truncate(1);
         let timing = timing(at(0), at(210), &early, Some(&policy()));
-        assert_eq!((timing.budgets[0].seconds, timing.budgets[0].kept), (None, false));
+        assert_eq!(
+            (timing.budgets[0].seconds, timing.budgets[0].kept),
+            (None, false)
+        );
         assert_eq!(timing.measured_rto_seconds, None);
     }
 }

@@ -57,7 +57,11 @@ fn of_check(check: &CheckResult) -> Option<Finding> {
 /// The step that failed last has said more than the state machine was told; one that was
 /// killed has said nothing.
 fn of_failure(steps: &Steps, failure: &Failure) -> Finding {
-    let last = steps.records.iter().rev().find(|it| it.outcome != StepOutcome::Destroyed);
+    let last = steps
+        .records
+        .iter()
+        .rev()
+        .find(|it| it.outcome != StepOutcome::Destroyed);
     if let Some(StepOutcome::Failed {
         error,
         message,
@@ -124,7 +128,10 @@ mod tests {
             cause: cause.to_owned(),
         });
         let findings = findings(&steps(outcomes), failure.as_ref());
-        (decide(&findings), findings.iter().map(|it| it.code).collect())
+        (
+            decide(&findings),
+            findings.iter().map(|it| it.code).collect(),
+        )
     }
 
     fn checked(checks: Vec<CheckResult>) -> Vec<StepOutcome> {
@@ -134,7 +141,10 @@ mod tests {
     #[test]
     fn only_checks_that_decide_decide() {
         let well = subject(Priority::P0).passed("");
-        assert_eq!(codes(checked(vec![well.clone()]), None), (Verdict::Passed, vec![]));
+        assert_eq!(
+            codes(checked(vec![well.clone()]), None),
+            (Verdict::Passed, vec![])
+        );
         let minor = subject(Priority::P2).failed("x", vec![]);
         let untold = subject(Priority::P2).inconclusive("x");
         assert_eq!(codes(checked(vec![minor, untold]), None).0, Verdict::Passed);

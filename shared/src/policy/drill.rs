@@ -207,7 +207,9 @@ pub enum DrillPolicyError {
     Repeated { what: &'static str, name: String },
     #[error("a name of {what} is {name:?}: write 1 to {NAME_CHARS_MAX} characters on one line")]
     Name { what: &'static str, name: String },
-    #[error("table {0:?} expects nothing: write min_rows, or fresh_column and fresh_within_minutes")]
+    #[error(
+        "table {0:?} expects nothing: write min_rows, or fresh_column and fresh_within_minutes"
+    )]
     NothingExpected(String),
     #[error("table {0:?}: fresh_column and fresh_within_minutes belong together")]
     HalfFreshness(String),
@@ -246,10 +248,18 @@ impl DrillPolicy {
             ("restore_seconds", self.restore_seconds, in_a_day.clone()),
             ("verify_seconds", self.verify_seconds, in_a_day.clone()),
             ("total_seconds", self.total_seconds, in_a_day),
-            ("give_up_minutes", self.give_up_minutes, (1..=1_440, "1 to 1440")),
+            (
+                "give_up_minutes",
+                self.give_up_minutes,
+                (1..=1_440, "1 to 1440"),
+            ),
             ("rto_minutes", self.rto_minutes, in_a_quarter.clone()),
             ("rpo_minutes", self.rpo_minutes, in_a_quarter),
-            ("proven_within_hours", self.proven_within_hours, (1..=2_208, "1 to 2208")),
+            (
+                "proven_within_hours",
+                self.proven_within_hours,
+                (1..=2_208, "1 to 2208"),
+            ),
         ];
         for (setting, value, (allowed, range)) in checks {
             if !allowed.contains(&value) {
@@ -355,7 +365,11 @@ mod tests {
     fn a_target_is_enough_and_the_budgets_are_those_promised() {
         let policy = parse("").unwrap();
         assert_eq!(
-            (policy.restore_seconds, policy.verify_seconds, policy.total_seconds),
+            (
+                policy.restore_seconds,
+                policy.verify_seconds,
+                policy.total_seconds
+            ),
             (300, 600, 900)
         );
         assert_eq!((policy.rto_minutes, policy.rpo_minutes), (240, 1_440));
@@ -383,12 +397,21 @@ mod tests {
         let get = |more: &str| http(&format!("url = 'https://a.example/'\n{more}"));
         for (text, expected) in [
             ("budget = 3".to_owned(), "unknown field `budget`"),
-            ("connections = 9".into(), "connections = 9 is out of range: 1 to 8"),
-            ("total_seconds = 0".into(), "total_seconds = 0 is out of range"),
+            (
+                "connections = 9".into(),
+                "connections = 9 is out of range: 1 to 8",
+            ),
+            (
+                "total_seconds = 0".into(),
+                "total_seconds = 0 is out of range",
+            ),
             ("restore_seconds = 301".into(), "are 901 together"),
             ("roles = 'all'".into(), "unknown variant `all`"),
             ("[[table]]\nname = 'a'".into(), "expects nothing"),
-            ("[[table]]\nname = 'a'\nfresh_column = 'at'".into(), "belong together"),
+            (
+                "[[table]]\nname = 'a'\nfresh_column = 'at'".into(),
+                "belong together",
+            ),
             (
                 "[[table]]\nname = 'a'\nfresh_column = 'at'\nfresh_within_minutes = 0".into(),
                 "1 or more",
@@ -397,7 +420,10 @@ mod tests {
                 "[[table]]\nname = 'a'\nmin_rows = 1\n[[table]]\nname = 'a'\nmin_rows = 2".into(),
                 "table \"public.a\" is written twice",
             ),
-            ("[[sql]]\nname = 'a'\nquery = ' '\nexpect = '1'".into(), "an empty query"),
+            (
+                "[[sql]]\nname = 'a'\nquery = ' '\nexpect = '1'".into(),
+                "an empty query",
+            ),
             (
                 "[[sql]]\nname = 'a'\nquery = 'x'\nexpect = '1'\npriority = 'P3'".into(),
                 "unknown variant `P3`",
@@ -406,7 +432,10 @@ mod tests {
                 "[[sql]]\nname = \"a\\nb\"\nquery = 'x'\nexpect = '1'".into(),
                 "characters on one line",
             ),
-            (http("url = 'http://a.example/'"), "must begin with https://"),
+            (
+                http("url = 'http://a.example/'"),
+                "must begin with https://",
+            ),
             (get("expect_status = 99"), "no HTTP status"),
             (get("json_path = '$.a'"), "belong together"),
             (get("method = 'DELETE'"), "unknown variant `DELETE`"),
@@ -414,7 +443,10 @@ mod tests {
                 get("method = 'HEAD'\njson_path = '$.a'\nexpect = 'b'"),
                 "has no body",
             ),
-            (get("header_secret = 'lifeboat/identity'"), "header_secret is lifeboat/channel/"),
+            (
+                get("header_secret = 'lifeboat/identity'"),
+                "header_secret is lifeboat/channel/",
+            ),
         ] {
             let error = parse(&text).unwrap_err();
             assert!(error.contains(expected), "{text}\n{error}");

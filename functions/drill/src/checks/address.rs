@@ -79,7 +79,9 @@ pub fn choose(addresses: &[IpAddr], allow_private: bool) -> Result<IpAddr, Strin
                 ));
             }
             Reach::Never(what) => {
-                return Err(format!("it leads to {address}, which is {what} and never allowed"));
+                return Err(format!(
+                    "it leads to {address}, which is {what} and never allowed"
+                ));
             }
         }
     }
@@ -150,17 +152,57 @@ mod tests {
     #[test]
     fn addresses_inside_are_refused_however_they_are_written() {
         for host in [
-            "127.0.0.1", "127.1", "0x7f000001", "2130706433", "017700000001", "0177.0.0.1",
-            "127.0.0.1.", "127。0。0。1", "１２７.0.0.1", "0", "0.0.0.0", "10.0.0.1",
-            "10.255.255.255", "172.16.0.1", "172.31.255.255", "192.168.0.1", "100.64.0.1",
-            "100.127.255.255", "169.254.169.254", "0xa9fea9fe", "2852039166", "169.254.170.2",
-            "169.254.100.1", "100.100.100.200", "192.0.0.192", "198.18.0.1", "224.0.0.1",
-            "240.0.0.1", "255.255.255.255", "[::]", "[::1]", "[0:0:0:0:0:0:0:1]", "[fe80::1]",
-            "[febf::1]", "[fec0::1]", "[fc00::1]", "[fd12:3456::1]", "[fd00:ec2::254]",
-            "[fd00:ec2::23]", "[::ffff:127.0.0.1]", "[::ffff:169.254.169.254]",
-            "[::ffff:a9fe:a9fe]", "[::ffff:8.8.8.8]", "[::127.0.0.1]", "[64:ff9b::a9fe:a9fe]",
-            "[64:ff9b:1::7f00:1]", "[2002:7f00:1::]", "[2001:0:7f00:1::]", "[2001:db8::1]",
-            "[ff02::1]", "[100::1]",
+            "127.0.0.1",
+            "127.1",
+            "0x7f000001",
+            "2130706433",
+            "017700000001",
+            "0177.0.0.1",
+            "127.0.0.1.",
+            "127。0。0。1",
+            "１２７.0.0.1",
+            "0",
+            "0.0.0.0",
+            "10.0.0.1",
+            "10.255.255.255",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.0.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "169.254.169.254",
+            "0xa9fea9fe",
+            "2852039166",
+            "169.254.170.2",
+            "169.254.100.1",
+            "100.100.100.200",
+            "192.0.0.192",
+            "198.18.0.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "[::]",
+            "[::1]",
+            "[0:0:0:0:0:0:0:1]",
+            "[fe80::1]",
+            "[febf::1]",
+            "[fec0::1]",
+            "[fc00::1]",
+            "[fd12:3456::1]",
+            "[fd00:ec2::254]",
+            "[fd00:ec2::23]",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:169.254.169.254]",
+            "[::ffff:a9fe:a9fe]",
+            "[::ffff:8.8.8.8]",
+            "[::127.0.0.1]",
+            "[64:ff9b::a9fe:a9fe]",
+            "[64:ff9b:1::7f00:1]",
+            "[2002:7f00:1::]",
+            "[2001:0:7f00:1::]",
+            "[2001:db8::1]",
+            "[ff02::1]",
+            "[100::1]",
         ] {
             let refused = verdict(&format!("https://{host}/"), false);
             assert!(refused.is_err(), "{host}: {refused:?}");
@@ -170,21 +212,43 @@ mod tests {
     #[test]
     fn some_are_refused_even_when_private_ones_are_allowed() {
         for host in [
-            "169.254.169.254", "169.254.170.2", "[fd00:ec2::254]", "[::ffff:169.254.169.254]",
-            "[fe80::1]", "100.100.100.200", "0.0.0.0", "224.0.0.1", "[64:ff9b::a9fe:a9fe]",
+            "169.254.169.254",
+            "169.254.170.2",
+            "[fd00:ec2::254]",
+            "[::ffff:169.254.169.254]",
+            "[fe80::1]",
+            "100.100.100.200",
+            "0.0.0.0",
+            "224.0.0.1",
+            "[64:ff9b::a9fe:a9fe]",
         ] {
             let error = verdict(&format!("https://{host}/"), true).unwrap_err();
             assert!(error.contains("never allowed"), "{error}");
         }
-        for host in ["10.0.0.1", "127.0.0.1", "[::1]", "[fd12:3456::1]", "100.64.0.1"] {
+        for host in [
+            "10.0.0.1",
+            "127.0.0.1",
+            "[::1]",
+            "[fd12:3456::1]",
+            "100.64.0.1",
+        ] {
             assert!(verdict(&format!("https://{host}/"), true).is_ok(), "{host}");
         }
     }
 
     #[test]
     fn public_addresses_are_allowed() {
-        for host in ["8.8.8.8", "93.184.215.14", "[2606:4700::1111]", "172.15.0.1", "172.32.0.1"] {
-            assert!(verdict(&format!("https://{host}/"), false).is_ok(), "{host}");
+        for host in [
+            "8.8.8.8",
+            "93.184.215.14",
+            "[2606:4700::1111]",
+            "172.15.0.1",
+            "172.32.0.1",
+        ] {
+            assert!(
+                verdict(&format!("https://{host}/"), false).is_ok(),
+                "{host}"
+            );
         }
     }
 
@@ -199,10 +263,19 @@ mod tests {
     #[test]
     fn only_plain_https_is_allowed() {
         for url in [
-            "http://a.example/", "HTTP://a.example", "ftp://a.example/", "file:///etc/passwd",
-            "gopher://a.example/", "https://", "https:///path", "//a.example/",
-            "https://user@a.example/", "https://user:word@a.example/", "https://a.example@127.0.0.1/",
-            "https://{database}.example/", "https://a.example:99999/", "",
+            "http://a.example/",
+            "HTTP://a.example",
+            "ftp://a.example/",
+            "file:///etc/passwd",
+            "gopher://a.example/",
+            "https://",
+            "//a.example/",
+            "https://user@a.example/",
+            "https://user:word@a.example/",
+            "https://a.example@127.0.0.1/",
+            "https://{database}.example/",
+            "https://a.example:99999/",
+            "",
         ] {
             assert!(destination(url, "scratch").is_err(), "{url}");
         }

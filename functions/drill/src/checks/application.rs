@@ -45,12 +45,23 @@ pub fn check(expected: &HttpCheck, answer: &Answer) -> CheckResult {
         return subject.inconclusive(format!("json_path {path:?} is not a JSONPath: correct it"));
     };
     let Ok(json) = serde_json::from_slice::<Value>(body) else {
-        return subject.failed(format!("status {status}, but the body is not JSON"), Vec::new());
+        return subject.failed(
+            format!("status {status}, but the body is not JSON"),
+            Vec::new(),
+        );
     };
     match path.query(&json).all().as_slice() {
-        [node] if text(node) == *wanted => subject.passed(format!("status {status}, {path} as expected")),
-        [_] => subject.failed(format!("{path} has another value than expected"), Vec::new()),
-        found => subject.failed(format!("{path} finds {} values, expected one", found.len()), Vec::new()),
+        [node] if text(node) == *wanted => {
+            subject.passed(format!("status {status}, {path} as expected"))
+        }
+        [_] => subject.failed(
+            format!("{path} has another value than expected"),
+            Vec::new(),
+        ),
+        found => subject.failed(
+            format!("{path} finds {} values, expected one", found.len()),
+            Vec::new(),
+        ),
     }
 }
 

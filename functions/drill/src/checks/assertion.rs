@@ -35,7 +35,10 @@ pub fn check(expected: &SqlAssertion, answer: &Answer) -> CheckResult {
         }
         Answer::Null => subject.failed("NULL, and a value was expected", Vec::new()),
         Answer::NoRow => subject.failed("no row, and one was expected", Vec::new()),
-        Answer::Several => subject.failed("more than one value; the query must have exactly one", Vec::new()),
+        Answer::Several => subject.failed(
+            "more than one value; the query must have exactly one",
+            Vec::new(),
+        ),
         Answer::Error(says) => subject.failed(format!("the server said: {says}"), Vec::new()),
         Answer::NotRun(why_not) => subject.inconclusive(why_not.clone()),
     }
@@ -81,17 +84,34 @@ mod tests {
     fn only_the_expected_value_passes() {
         let value = |it: &str| Answer::Value(it.to_owned());
         assert_eq!(check(&value("0")).0, Status::Passed);
-        for answer in [value("1"), value("0 "), value(""), Answer::Null, Answer::NoRow, Answer::Several] {
+        for answer in [
+            value("1"),
+            value("0 "),
+            value(""),
+            Answer::Null,
+            Answer::NoRow,
+            Answer::Several,
+        ] {
             assert_eq!(check(&answer).0, Status::Failed, "{answer:?}");
         }
-        assert_eq!(check(&Answer::NotRun("no time".to_owned())).0, Status::Inconclusive);
+        assert_eq!(
+            check(&Answer::NotRun("no time".to_owned())).0,
+            Status::Inconclusive
+        );
     }
 
     #[test]
     fn a_number_is_shown_and_a_text_is_not() {
-        assert!(check(&Answer::Value("17".to_owned())).1.contains("it is 17"));
+        assert!(
+            check(&Answer::Value("17".to_owned()))
+                .1
+                .contains("it is 17")
+        );
         let text = check(&Answer::Value("ada@example.com".to_owned())).1;
-        assert!(!text.contains("ada") && text.contains("15 characters"), "{text}");
+        assert!(
+            !text.contains("ada") && text.contains("15 characters"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -52,10 +52,13 @@ pub fn checks(
         }
     };
     let expected = objects(backup, scope);
-    let found = objects(restored, &Scope {
-        left_out: BTreeSet::new(),
-        ..scope.clone()
-    });
+    let found = objects(
+        restored,
+        &Scope {
+            left_out: BTreeSet::new(),
+            ..scope.clone()
+        },
+    );
     // What depends on the left out is not there either, and found is never more than expected.
     groups
         .map(|group| match group.code {
@@ -88,7 +91,8 @@ fn without_roles(group: &Group) -> CheckResult {
         remedy: "create the missing roles on the drill's server, or write roles = \"create\" in [database.drill]",
         ..subject(group)
     };
-    subject.inconclusive("not restored and not compared: the drill's server lacks roles that it needs")
+    subject
+        .inconclusive("not restored and not compared: the drill's server lacks roles that it needs")
 }
 
 fn objects(toc: &TableOfContents, scope: &Scope) -> Objects {
@@ -100,11 +104,18 @@ fn objects(toc: &TableOfContents, scope: &Scope) -> Objects {
             continue;
         }
         // Listed only for its owner, when that is another than initdb's.
-        let is_initdbs = entry.definition.as_deref().is_some_and(|it| it.starts_with(b"-- *not* creating"));
+        let is_initdbs = entry
+            .definition
+            .as_deref()
+            .is_some_and(|it| it.starts_with(b"-- *not* creating"));
         if is_initdbs && !scope.owners {
             continue;
         }
-        let key = (desc, lossy(&entry.namespace).into_owned(), lossy(&entry.tag).into_owned());
+        let key = (
+            desc,
+            lossy(&entry.namespace).into_owned(),
+            lossy(&entry.tag).into_owned(),
+        );
         objects.entry(key).or_default().push(Content {
             definition: lossy(&entry.definition).trim().to_owned(),
             copy_statement: copy_statement(entry),
@@ -119,7 +130,9 @@ fn objects(toc: &TableOfContents, scope: &Scope) -> Objects {
 
 /// Comments, labels and grants on the database itself: a scratch database has its own.
 fn is_of_database(entry: &Entry) -> bool {
-    let on_database = ["COMMENT", "SECURITY LABEL", "ACL"].iter().any(|it| entry.is(it));
+    let on_database = ["COMMENT", "SECURITY LABEL", "ACL"]
+        .iter()
+        .any(|it| entry.is(it));
     on_database && lossy(&entry.tag).starts_with("DATABASE ")
 }
 
@@ -135,7 +148,12 @@ fn copy_statement(entry: &Entry) -> String {
     parsed.columns.sort();
     let text = |name: &Vec<u8>| String::from_utf8_lossy(name).into_owned();
     let columns: Vec<String> = parsed.columns.iter().map(text).collect();
-    format!("{}.{} ({})", text(&parsed.schema), text(&parsed.table), columns.join(", "))
+    format!(
+        "{}.{} ({})",
+        text(&parsed.schema),
+        text(&parsed.table),
+        columns.join(", ")
+    )
 }
 
 fn compare(group: &Group, expected: &Objects, found: &Objects) -> CheckResult {
@@ -149,7 +167,10 @@ fn compare(group: &Group, expected: &Objects, found: &Objects) -> CheckResult {
             Some(other) => differences.extend(changed(key, contents, other)),
         }
     }
-    let extra = found.iter().filter(is_in).filter(|(key, _)| !expected.contains_key(*key));
+    let extra = found
+        .iter()
+        .filter(is_in)
+        .filter(|(key, _)| !expected.contains_key(*key));
     differences.extend(extra.map(|(key, _)| format!("extra: {}", name(key))));
     let passed = match total {
         0 => "none in the backup, none in the copy".to_owned(),
@@ -160,7 +181,9 @@ fn compare(group: &Group, expected: &Objects, found: &Objects) -> CheckResult {
 
 fn changed(key: &Key, expected: &[Content], found: &[Content]) -> Option<String> {
     let text = |contents: &[Content]| {
-        let parts = contents.iter().map(|it| format!("{}\n{}", it.definition, it.copy_statement));
+        let parts = contents
+            .iter()
+            .map(|it| format!("{}\n{}", it.definition, it.copy_statement));
         parts.collect::<Vec<_>>().join("\n")
     };
     let (old, new) = (text(expected), text(found));
@@ -187,7 +210,10 @@ fn owners(group: &Group, expected: &Objects, found: &Objects) -> CheckResult {
         let (old, new) = (owners(contents), owners(other));
         if old != new {
             let (old, new) = (old.join(", "), new.join(", "));
-            differences.push(format!("{} belongs to {new}, in the backup to {old}", name(key)));
+            differences.push(format!(
+                "{} belongs to {new}, in the backup to {old}",
+                name(key)
+            ));
         }
     }
     let total: usize = expected.values().map(Vec::len).sum();
@@ -246,7 +272,13 @@ mod tests {
 
     #[test]
     fn missing_extra_and_changed_are_named_in_the_group_they_belong_to() {
-        let policy = || entry("POLICY", "users members", "CREATE POLICY members ON app.users;");
+        let policy = || {
+            entry(
+                "POLICY",
+                "users members",
+                "CREATE POLICY members ON app.users;",
+            )
+        };
         let found = of(CheckCode::CatalogPolicies, vec![policy()], vec![]);
         assert_eq!(found.status, Status::Failed);
         assert_eq!(found.summary, "missing: POLICY app.users members");
@@ -254,17 +286,34 @@ mod tests {
         let found = of(CheckCode::CatalogPolicies, vec![], vec![policy()]);
         assert_eq!(found.summary, "extra: POLICY app.users members");
 
-        let grant = |to| entry("ACL", "TABLE users", &format!("GRANT SELECT ON TABLE app.users TO {to};"));
-        let found = of(CheckCode::CatalogGrants, vec![grant("reader")], vec![grant("public")]);
+        let grant = |to| {
+            entry(
+                "ACL",
+                "TABLE users",
+                &format!("GRANT SELECT ON TABLE app.users TO {to};"),
+            )
+        };
+        let found = of(
+            CheckCode::CatalogGrants,
+            vec![grant("reader")],
+            vec![grant("public")],
+        );
         assert_eq!(
             found.details,
-            ["changed: ACL app.TABLE users\n- GRANT SELECT ON TABLE app.users TO reader;\n+ GRANT SELECT ON TABLE app.users TO public;"]
+            [
+                "changed: ACL app.TABLE users\n- GRANT SELECT ON TABLE app.users TO reader;\n+ GRANT SELECT ON TABLE app.users TO public;"
+            ]
         );
     }
 
     #[test]
     fn a_backup_equals_itself_in_every_group() {
-        let all = || vec![entry("TABLE", "users", "CREATE TABLE"), entry("GADGET", "x", "y")];
+        let all = || {
+            vec![
+                entry("TABLE", "users", "CREATE TABLE"),
+                entry("GADGET", "x", "y"),
+            ]
+        };
         let checks = checks(&toc(all()), Ok(&toc(all())), &Scope::default());
         for check in &checks {
             assert_ne!(check.status, Status::Failed, "{check:?}");
@@ -276,7 +325,10 @@ mod tests {
     #[test]
     fn without_the_roles_grants_and_owners_are_told_as_not_compared() {
         let checks = checks(&toc(vec![]), Ok(&toc(vec![])), &Scope::default());
-        let untold: Vec<_> = checks.iter().filter(|it| it.status == Status::Inconclusive).collect();
+        let untold: Vec<_> = checks
+            .iter()
+            .filter(|it| it.status == Status::Inconclusive)
+            .collect();
         assert_eq!(untold.len(), 2);
         assert!(untold.iter().all(|it| !it.priority.decides()));
     }
@@ -291,7 +343,11 @@ mod tests {
     fn the_database_itself_and_subscriptions_are_not_compared() {
         let mut comment = entry("COMMENT", "DATABASE app", "COMMENT ON DATABASE app IS 'x'");
         comment.namespace = None;
-        let backup = vec![entry("SUBSCRIPTION", "live", ""), entry("DATABASE", "app", ""), comment];
+        let backup = vec![
+            entry("SUBSCRIPTION", "live", ""),
+            entry("DATABASE", "app", ""),
+            comment,
+        ];
         for code in [CheckCode::CatalogOther, CheckCode::CatalogComments] {
             assert_eq!(of(code, backup.clone(), vec![]).status, Status::Passed);
         }
@@ -303,10 +359,17 @@ mod tests {
         other.owner = Some(b"eve".to_vec());
         let table = entry("TABLE", "users", "CREATE TABLE");
         let found = of(CheckCode::CatalogOwners, vec![table], vec![other]);
-        assert_eq!(found.summary, "TABLE app.users belongs to eve, in the backup to ada");
+        assert_eq!(
+            found.summary,
+            "TABLE app.users belongs to eve, in the backup to ada"
+        );
 
         let mapping = |password| entry("USER MAPPING", "USER MAPPING ada SERVER s", password);
-        let found = of(CheckCode::CatalogOther, vec![mapping("CANARY")], vec![mapping("x")]);
+        let found = of(
+            CheckCode::CatalogOther,
+            vec![mapping("CANARY")],
+            vec![mapping("x")],
+        );
         assert_eq!(found.status, Status::Failed);
         assert!(!found.details[0].contains("CANARY"));
     }

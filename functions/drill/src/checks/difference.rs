@@ -77,7 +77,9 @@ fn middle<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<(Side, &'a str)> {
     let (rows, columns) = (old.len() + 1, new.len() + 1);
     if rows * columns > TABLE_MAX {
         let removed = old.iter().map(|it| (Side::Old, *it));
-        return removed.chain(new.iter().map(|it| (Side::New, *it))).collect();
+        return removed
+            .chain(new.iter().map(|it| (Side::New, *it)))
+            .collect();
     }
     let mut length = vec![0_u32; rows * columns];
     for i in (0..old.len()).rev() {

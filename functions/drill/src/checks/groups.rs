@@ -98,7 +98,11 @@ pub const GROUPS: [Group; 14] = [
         code: CheckCode::CatalogPublications,
         name: "Publications",
         priority: Priority::P1,
-        descs: &["PUBLICATION", "PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA"],
+        descs: &[
+            "PUBLICATION",
+            "PUBLICATION TABLE",
+            "PUBLICATION TABLES IN SCHEMA",
+        ],
     },
     Group {
         code: CheckCode::CatalogComments,
@@ -110,7 +114,14 @@ pub const GROUPS: [Group; 14] = [
         code: CheckCode::CatalogTypes,
         name: "Types and schemas",
         priority: Priority::P0,
-        descs: &["SCHEMA", "TYPE", "SHELL TYPE", "DOMAIN", "COLLATION", "CONVERSION"],
+        descs: &[
+            "SCHEMA",
+            "TYPE",
+            "SHELL TYPE",
+            "DOMAIN",
+            "COLLATION",
+            "CONVERSION",
+        ],
     },
 ];
 
@@ -130,7 +141,10 @@ pub fn group_of(desc: &str) -> CheckCode {
 /// Never restored, and so not compared: what belongs to the database as a whole, and
 /// subscriptions, which would take over the source's replication slot.
 pub fn is_never_restored(desc: &str) -> bool {
-    matches!(desc, "DATABASE" | "DATABASE PROPERTIES" | "SUBSCRIPTION" | "SUBSCRIPTION TABLE")
+    matches!(
+        desc,
+        "DATABASE" | "DATABASE PROPERTIES" | "SUBSCRIPTION" | "SUBSCRIPTION TABLE"
+    )
 }
 
 /// Its definition may hold a password.

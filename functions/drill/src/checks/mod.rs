@@ -5,7 +5,7 @@ pub mod address;
 pub mod application;
 pub mod assertion;
 pub mod catalog;
-mod difference;
+pub mod difference;
 pub mod groups;
 pub mod proof;
 pub mod provenance;

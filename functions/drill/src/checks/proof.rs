@@ -56,7 +56,10 @@ fn fingerprints(proof: &Proof) -> CheckResult {
     if differences.is_empty() && !proof.inconclusive.is_empty() {
         let summary = format!(
             "of {} it could not be told",
-            counted(i64::try_from(proof.inconclusive.len()).unwrap_or(i64::MAX), "table")
+            counted(
+                i64::try_from(proof.inconclusive.len()).unwrap_or(i64::MAX),
+                "table"
+            )
         );
         let mut result = subject.inconclusive(summary);
         result.details.clone_from(&proof.inconclusive);
@@ -110,14 +113,19 @@ fn sequences(proof: &Proof) -> CheckResult {
 fn left_out(proof: &Proof) -> CheckResult {
     let subject = Subject {
         remedy: "take what holds rows out of leave_out_… in lifeboat.toml, on a drill server that has what it needs",
-        ..subject(CheckCode::LeftOut, "Left out by configuration", Code::CheckNotRun)
+        ..subject(
+            CheckCode::LeftOut,
+            "Left out by configuration",
+            Code::CheckNotRun,
+        )
     };
     if proof.left_out.is_empty() {
         return subject.passed("nothing");
     }
     let all_equal = proof.differences().is_empty() && proof.inconclusive.is_empty();
     if all_equal && !proof.is_proven {
-        let mut result = subject.inconclusive("a table with rows is left out: what it holds is not proven");
+        let mut result =
+            subject.inconclusive("a table with rows is left out: what it holds is not proven");
         result.details.clone_from(&proof.left_out);
         return result;
     }
@@ -168,7 +176,10 @@ mod tests {
             ..Proof::default()
         };
         let found = statuses(&proof);
-        assert!(found.iter().all(|(_, status, _)| *status == Status::Passed), "{found:?}");
+        assert!(
+            found.iter().all(|(_, status, _)| *status == Status::Passed),
+            "{found:?}"
+        );
         assert_eq!(found[0].2, "1,234 rows in 1 table");
     }
 

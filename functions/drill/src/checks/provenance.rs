@@ -24,13 +24,18 @@ pub fn check(manifest_sha256: &str, earlier: &[Earlier]) -> CheckResult {
         finding: Code::ManifestChanged,
         remedy: "somebody exchanged the backup after it was verified: keep everything, find out who may write to the vault, and restore another backup",
     };
-    let differing = earlier.iter().filter(|it| it.manifest_sha256 != manifest_sha256);
+    let differing = earlier
+        .iter()
+        .filter(|it| it.manifest_sha256 != manifest_sha256);
     let differences = differing.map(|it| format!("{} is about another manifest", it.key));
     if earlier.is_empty() {
         return subject.note("no earlier verdict to hold it against", Vec::new());
     }
     subject.judge(
-        format!("{} about the same bytes", count(earlier.len() as u64, "earlier verdict")),
+        format!(
+            "{} about the same bytes",
+            count(earlier.len() as u64, "earlier verdict")
+        ),
         differences.collect(),
     )
 }

@@ -112,7 +112,11 @@ fn extension_subject() -> Subject {
 }
 
 /// Another version is a note: what it holds was compared object by object.
-fn extension_versions(state: &State, backup: &TableOfContents, recorded: &[Extension]) -> CheckResult {
+fn extension_versions(
+    state: &State,
+    backup: &TableOfContents,
+    recorded: &[Extension],
+) -> CheckResult {
     let listed: BTreeSet<_> = backup
         .entries
         .iter()
@@ -135,7 +139,10 @@ fn extension_versions(state: &State, backup: &TableOfContents, recorded: &[Exten
     match (missing.is_empty(), other.is_empty()) {
         (false, _) => subject.judge("", missing),
         (true, false) => subject.note(other.join("; "), Vec::new()),
-        (true, true) => subject.passed(format!("{} as at the source", count(listed.len() as u64, "extension"))),
+        (true, true) => subject.passed(format!(
+            "{} as at the source",
+            count(listed.len() as u64, "extension")
+        )),
     }
 }
 
@@ -155,7 +162,10 @@ fn indexes(state: &State, backup: &TableOfContents) -> CheckResult {
     let invalid = invalid.filter(|it| !partial.contains(*it));
     let differences = invalid.map(|it| format!("{it} is not valid"));
     index_subject().judge(
-        format!("{} valid", count(state.indexes, "index").replace("indexs", "indexes")),
+        format!(
+            "{} valid",
+            count(state.indexes, "index").replace("indexs", "indexes")
+        ),
         differences.collect(),
     )
 }
@@ -164,7 +174,9 @@ fn entries_with(toc: &TableOfContents, desc: &str, piece: &[u8]) -> BTreeSet<Str
     let entries = toc.entries.iter().filter(|it| it.is(desc));
     let with_piece = entries.filter(|it| {
         let definition = it.definition.as_deref().unwrap_or_default();
-        definition.windows(piece.len()).any(|window| window == piece)
+        definition
+            .windows(piece.len())
+            .any(|window| window == piece)
     });
     with_piece
         .map(|it| format!("{}.{}", lossy(&it.namespace), lossy(&it.tag)))
@@ -187,8 +199,10 @@ fn constraints(state: &State, backup: &TableOfContents) -> CheckResult {
             definition.contains("NOT VALID") && definition.contains(&constraint.name)
         })
     };
-    let (of_source, ours): (Vec<_>, Vec<_>) =
-        state.invalid_constraints.iter().partition(|it| not_valid(it));
+    let (of_source, ours): (Vec<_>, Vec<_>) = state
+        .invalid_constraints
+        .iter()
+        .partition(|it| not_valid(it));
     let say = |it: &&Constraint| format!("{} of {} is not validated", it.name, it.table);
     if ours.is_empty() && !of_source.is_empty() {
         let details: Vec<String> = of_source.iter().map(say).collect();
@@ -214,7 +228,9 @@ fn views(state: &State) -> CheckResult {
     let broken = state.broken_views.iter();
     view_subject().judge(
         format!("{} can be planned", count(state.views, "view")),
-        broken.map(|(view, says)| format!("{view}: {says}")).collect(),
+        broken
+            .map(|(view, says)| format!("{view}: {says}"))
+            .collect(),
     )
 }
 
@@ -228,13 +244,22 @@ fn matview_subject() -> Subject {
 }
 
 fn matviews(state: &State, backup: &TableOfContents) -> CheckResult {
-    let with_data = backup.entries.iter().filter(|it| it.is("MATERIALIZED VIEW DATA"));
+    let with_data = backup
+        .entries
+        .iter()
+        .filter(|it| it.is("MATERIALIZED VIEW DATA"));
     let with_data: BTreeSet<String> = with_data
         .map(|it| format!("{}.{}", lossy(&it.namespace), lossy(&it.tag)))
         .collect();
-    let empty = state.unpopulated.iter().filter(|it| with_data.contains(*it));
+    let empty = state
+        .unpopulated
+        .iter()
+        .filter(|it| with_data.contains(*it));
     matview_subject().judge(
-        format!("{} as at the source", count(state.matviews, "materialized view")),
+        format!(
+            "{} as at the source",
+            count(state.matviews, "materialized view")
+        ),
         empty.map(|it| format!("{it} is not populated")).collect(),
     )
 }
@@ -262,15 +287,26 @@ fn sequences(state: &State) -> CheckResult {
 fn collations(state: &State) -> CheckResult {
     let subject = Subject {
         priority: Priority::P2,
-        ..subject(CheckCode::Collations, "Versions of collations", Code::CheckNotRun, "")
+        ..subject(
+            CheckCode::Collations,
+            "Versions of collations",
+            Code::CheckNotRun,
+            "",
+        )
     };
-    let version = state.collation_version.as_deref().unwrap_or("without a version");
+    let version = state
+        .collation_version
+        .as_deref()
+        .unwrap_or("without a version");
     if state.collations.is_empty() {
         return subject.note(format!("the server's own: {version}"), Vec::new());
     }
     let n = state.collations.len() as u64;
     subject.note(
-        format!("{} of another version than the library's", count(n, "collation")),
+        format!(
+            "{} of another version than the library's",
+            count(n, "collation")
+        ),
         state.collations.clone(),
     )
 }
@@ -343,9 +379,19 @@ mod tests {
             ..State::default()
         };
         let (status, summary) = check(CheckCode::IndexesValid, &state, &toc(&[]));
-        assert_eq!((status, summary.as_str()), (Status::Failed, "app.users_mail is not valid"));
-        let partitioned = toc(&[("INDEX", "users_mail", "CREATE INDEX users_mail ON ONLY app.users")]);
-        assert_eq!(check(CheckCode::IndexesValid, &state, &partitioned).0, Status::Passed);
+        assert_eq!(
+            (status, summary.as_str()),
+            (Status::Failed, "app.users_mail is not valid")
+        );
+        let partitioned = toc(&[(
+            "INDEX",
+            "users_mail",
+            "CREATE INDEX users_mail ON ONLY app.users",
+        )]);
+        assert_eq!(
+            check(CheckCode::IndexesValid, &state, &partitioned).0,
+            Status::Passed
+        );
     }
 
     #[test]
@@ -362,8 +408,14 @@ mod tests {
             "users adult",
             "ALTER TABLE app.users ADD CONSTRAINT adult CHECK (age > 17) NOT VALID;",
         )]);
-        assert_eq!(check(CheckCode::ConstraintsValid, &state, &of_source).0, Status::Note);
-        assert_eq!(check(CheckCode::ConstraintsValid, &state, &toc(&[])).0, Status::Failed);
+        assert_eq!(
+            check(CheckCode::ConstraintsValid, &state, &of_source).0,
+            Status::Note
+        );
+        assert_eq!(
+            check(CheckCode::ConstraintsValid, &state, &toc(&[])).0,
+            Status::Failed
+        );
     }
 
     #[test]
@@ -372,9 +424,15 @@ mod tests {
             unpopulated: vec!["app.totals".to_owned()],
             ..State::default()
         };
-        assert_eq!(check(CheckCode::MatviewsPopulated, &state, &toc(&[])).0, Status::Passed);
+        assert_eq!(
+            check(CheckCode::MatviewsPopulated, &state, &toc(&[])).0,
+            Status::Passed
+        );
         let with_data = toc(&[("MATERIALIZED VIEW DATA", "totals", "REFRESH")]);
-        assert_eq!(check(CheckCode::MatviewsPopulated, &state, &with_data).0, Status::Failed);
+        assert_eq!(
+            check(CheckCode::MatviewsPopulated, &state, &with_data).0,
+            Status::Failed
+        );
     }
 
     #[test]
@@ -382,15 +440,32 @@ mod tests {
         let listed = toc(&[("EXTENSION", "hstore", "CREATE EXTENSION")]);
         let mut state = State::default();
         let (status, summary) = check(CheckCode::ExtensionVersions, &state, &listed);
-        assert_eq!((status, summary.as_str()), (Status::Failed, "hstore is not there"));
-        state.extensions.insert("hstore".to_owned(), "1.9".to_owned());
-        assert_eq!(check(CheckCode::ExtensionVersions, &state, &listed).0, Status::Note);
-        state.extensions.insert("hstore".to_owned(), "1.8".to_owned());
-        assert_eq!(check(CheckCode::ExtensionVersions, &state, &listed).0, Status::Passed);
+        assert_eq!(
+            (status, summary.as_str()),
+            (Status::Failed, "hstore is not there")
+        );
+        state
+            .extensions
+            .insert("hstore".to_owned(), "1.9".to_owned());
+        assert_eq!(
+            check(CheckCode::ExtensionVersions, &state, &listed).0,
+            Status::Note
+        );
+        state
+            .extensions
+            .insert("hstore".to_owned(), "1.8".to_owned());
+        assert_eq!(
+            check(CheckCode::ExtensionVersions, &state, &listed).0,
+            Status::Passed
+        );
     }
 
     #[test]
     fn what_could_not_be_asked_is_not_passed() {
-        assert!(untold("gone").iter().all(|it| it.status == Status::Inconclusive));
+        assert!(
+            untold("gone")
+                .iter()
+                .all(|it| it.status == Status::Inconclusive)
+        );
     }
 }

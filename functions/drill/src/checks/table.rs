@@ -16,8 +16,12 @@ pub struct Answer {
 }
 
 pub fn checks(expected: &TableExpectation, answer: &Answer) -> Vec<CheckResult> {
-    let floor = expected.min_rows.map(|min| floor(expected, min, &answer.rows));
-    let freshness = expected.fresh_within_minutes.zip(answer.age_seconds.as_ref());
+    let floor = expected
+        .min_rows
+        .map(|min| floor(expected, min, &answer.rows));
+    let freshness = expected
+        .fresh_within_minutes
+        .zip(answer.age_seconds.as_ref());
     let freshness = freshness.map(|(within, age)| fresh(expected, within, age));
     floor.into_iter().chain(freshness).collect()
 }
@@ -45,7 +49,10 @@ fn fresh(
 ) -> CheckResult {
     let subject = Subject {
         code: CheckCode::Freshness,
-        name: format!("{} has rows of the last {within_minutes} minutes", expected.label()),
+        name: format!(
+            "{} has rows of the last {within_minutes} minutes",
+            expected.label()
+        ),
         priority: Priority::P1,
         finding: Code::NotFresh,
         remedy: "see whether the application still writes, and whether the backup is of the database that it writes to",
@@ -62,7 +69,10 @@ fn fresh(
 
 fn old(seconds: i64) -> String {
     let duration = jiff::SignedDuration::from_secs(seconds.max(0));
-    format!("{} older than the backup", shared::words::duration(duration))
+    format!(
+        "{} older than the backup",
+        shared::words::duration(duration)
+    )
 }
 
 /// The table that an expectation is of.

@@ -18,8 +18,16 @@ const BAR: f64 = 14.0;
 pub(super) fn timeline(evidence: &Evidence) -> Markup {
     let steps = &evidence.timing.steps;
     let started_at = evidence.drill.started_at;
-    let from = |step: &Timed| step.started_at.duration_since(started_at).as_secs_f64().max(0.0);
-    let total = steps.iter().map(|it| from(it) + it.seconds).fold(1.0, f64::max);
+    let from = |step: &Timed| {
+        step.started_at
+            .duration_since(started_at)
+            .as_secs_f64()
+            .max(0.0)
+    };
+    let total = steps
+        .iter()
+        .map(|it| from(it) + it.seconds)
+        .fold(1.0, f64::max);
     let room = WIDTH - LABEL - VALUE;
     let x = |seconds: f64| LABEL + room * (seconds / total).clamp(0.0, 1.0);
     let height = ROW * count(steps.len()) + 22.0;

@@ -46,7 +46,13 @@ pub(super) fn worst_first(evidence: &Evidence) -> Vec<&CheckResult> {
 
 /// `34 checks: 32 passed, 1 failed, 1 could not be told`
 pub(super) fn counted(evidence: &Evidence) -> String {
-    let of = |status| evidence.checks.iter().filter(|it| it.status == status).count();
+    let of = |status| {
+        evidence
+            .checks
+            .iter()
+            .filter(|it| it.status == status)
+            .count()
+    };
     let parts = [
         (of(Status::Failed), "failed"),
         (of(Status::Inconclusive), "could not be told"),
@@ -154,9 +160,14 @@ pub(super) fn record(evidence: &Evidence) -> Markup {
     let teardown = match (&evidence.teardown.failure, evidence.teardown.is_destroyed) {
         (Some(failure), _) => format!("failed: {failure}"),
         (None, true) => "destroyed".to_owned(),
-        (None, false) => "not known to be destroyed; the next drill removes it after a day".to_owned(),
+        (None, false) => {
+            "not known to be destroyed; the next drill removes it after a day".to_owned()
+        }
     };
-    let source = evidence.source.as_ref().map(|it| format!("{} on {}", it.database, it.host));
+    let source = evidence
+        .source
+        .as_ref()
+        .map(|it| format!("{} on {}", it.database, it.host));
     let server = |version: &Option<String>| version.as_ref().map(|it| format!("PostgreSQL {it}"));
     let mut rows = vec![
         ("Started by", drill.started_by.clone()),
@@ -164,9 +175,15 @@ pub(super) fn record(evidence: &Evidence) -> Markup {
         ("Ended", words::time(evidence.finished_at)),
         ("Why this backup", drill.reason.clone()),
         ("Source", source.unwrap_or_else(unknown)),
-        ("Its server", server(&versions.source_server).unwrap_or_else(unknown)),
+        (
+            "Its server",
+            server(&versions.source_server).unwrap_or_else(unknown),
+        ),
         ("Drilled on", drill.target.to_string()),
-        ("Its server", server(&versions.target_server).unwrap_or_else(unknown)),
+        (
+            "Its server",
+            server(&versions.target_server).unwrap_or_else(unknown),
+        ),
         ("Scratch database", format!("{}: {teardown}", drill.scratch)),
         ("Execution", drill.execution.clone()),
     ];

@@ -28,7 +28,9 @@ fn the_verdict_comes_first_and_in_words() {
 #[test]
 fn the_page_needs_nothing_from_outside() {
     let page = page(&sample("failed"));
-    for outside in ["<script", "<link", "<img", "src=", "url(", "@import", "http://", "https://"] {
+    for outside in [
+        "<script", "<link", "<img", "src=", "url(", "@import", "http://", "https://",
+    ] {
         assert!(!page.contains(outside), "{outside}");
     }
 }
@@ -48,9 +50,18 @@ fn every_check_has_a_tile_and_a_line() {
     let evidence = sample("failed");
     let page = page(&evidence);
     for check in &evidence.checks {
-        assert!(page.matches(&super::tables::anchor(check)).count() >= 2, "{}", check.name);
+        assert!(
+            page.matches(&super::tables::anchor(check)).count() >= 2,
+            "{}",
+            check.name
+        );
     }
-    assert!(evidence.checks.iter().any(|it| it.code == CheckCode::CatalogPolicies));
+    assert!(
+        evidence
+            .checks
+            .iter()
+            .any(|it| it.code == CheckCode::CatalogPolicies)
+    );
 }
 
 #[test]
