@@ -123,6 +123,14 @@ pub struct ProvenBackup {
     pub proven_at: Timestamp,
 }
 
+impl ProvenBackup {
+    /// As of when the data is; not later than the drill that says so, whatever the manifest
+    /// claims.
+    pub fn data_as_of(self) -> Timestamp {
+        self.snapshot_at.min(self.proven_at)
+    }
+}
+
 /// Whether a backup is `proven`: a verify that passes does not make it so, one that fails
 /// ends it.
 pub async fn proven(

@@ -1,15 +1,17 @@
 //! The second step: the restored database, held against everything that is known of the backup
 //! and wanted of the database.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use shared::archive::TableOfContents;
 use shared::client_tools;
 use shared::database_url::DatabaseUrl;
 use shared::manifest::Manifest;
 use shared::pg::PgError;
 use shared::planner::{self, PlannerError};
-use shared::restore::{Backup, finish};
+use shared::restore::{Backup, Order, finish, kept};
 
 use crate::checks::{
     CheckResult, Status, application, assertion, catalog, proof, provenance, state, table,
@@ -130,7 +132,7 @@ async fn compare_catalog(
     let scope = catalog::Scope {
         owners: plan.order.owners,
         privileges: plan.order.privileges,
-        left_out: std::collections::BTreeSet::new(),
+        left_out: left_out(&backup.toc, &plan.order),
     };
     let client = match same_planner(function, &backup.manifest, &plan.target_server_version) {
         Ok(client) => client,
@@ -153,6 +155,13 @@ async fn compare_catalog(
         }
     };
     Ok(sharing(checks, begun))
+}
+
+/// What the order did not restore is not looked for.
+fn left_out(toc: &TableOfContents, order: &Order) -> BTreeSet<i32> {
+    let kept = kept(toc, order);
+    let ids = toc.entries.iter().map(|it| it.dump_id);
+    ids.filter(|id| !kept.contains(id)).collect()
 }
 
 /// `pg_dump` words its entries by its own major and the server's: only the same two can be

@@ -122,7 +122,7 @@ fn of_engine(error: &RestoreError) -> Code {
         RestoreError::Manifest { .. } => Code::ManifestUnreadable,
         RestoreError::Archive { .. } => Code::TocUnreadable,
         RestoreError::Damaged { .. } => Code::ChecksumDiffers,
-        RestoreError::Store { source, .. } => match source.kind {
+        RestoreError::Store(source) => match source.kind {
             StoreErrorKind::NotFound => Code::ObjectMissing,
             StoreErrorKind::Damaged(_) => Code::ChecksumDiffers,
             StoreErrorKind::AlreadyExists
@@ -134,10 +134,11 @@ fn of_engine(error: &RestoreError) -> Code {
         RestoreError::Job { source, .. } if !source.is_transient() => Code::RestoreFailed,
         RestoreError::Job { .. }
         | RestoreError::Refused(_)
+        | RestoreError::Busy
+        | RestoreError::UnknownKind(_)
         | RestoreError::Connect(_)
         | RestoreError::Query { .. }
         | RestoreError::OutOfTime { .. }
-        | RestoreError::System { .. }
         | RestoreError::Internal(_) => Code::DrillInterrupted,
     }
 }

@@ -108,16 +108,21 @@ impl Function {
     ///
     /// Under the names that the state machine matches.
     pub async fn handle(&self, invocation: &Invocation, event: Value) -> Result<Value, Diagnostic> {
+        // Boxed: the steps' futures nest deeper than the compiler lays out in one piece.
         match Request::parse(event)? {
-            Request::Choose(asked) => answer(&choose::choose(self, asked).await?),
+            Request::Choose(asked) => answer(&Box::pin(choose::choose(self, asked)).await?),
             Request::Restore(step) => {
-                answer(&restoring::restore(self, invocation, &step.drill).await?)
+                answer(&Box::pin(restoring::restore(self, invocation, &step.drill)).await?)
             }
-            Request::Check(step) => answer(&check::check(self, invocation, &step.drill).await?),
+            Request::Check(step) => {
+                answer(&Box::pin(check::check(self, invocation, &step.drill)).await?)
+            }
             Request::Destroy(step) => {
-                answer(&destroy::destroy(self, invocation, &step.drill).await?)
+                answer(&Box::pin(destroy::destroy(self, invocation, &step.drill)).await?)
             }
-            Request::Record(step) => answer(&record::record(self, invocation, *step).await?),
+            Request::Record(step) => {
+                answer(&Box::pin(record::record(self, invocation, *step)).await?)
+            }
         }
     }
 }

@@ -138,12 +138,18 @@ pub fn group_of(desc: &str) -> CheckCode {
     group.unwrap_or(&OTHER).code
 }
 
-/// Never restored, and so not compared: what belongs to the database as a whole, and
-/// subscriptions, which would take over the source's replication slot.
+/// Never restored, and so not compared: settings of the archive itself, what belongs to the
+/// database as a whole, and subscriptions, which would take over the source's replication slot.
 pub fn is_never_restored(desc: &str) -> bool {
     matches!(
         desc,
-        "DATABASE" | "DATABASE PROPERTIES" | "SUBSCRIPTION" | "SUBSCRIPTION TABLE"
+        "ENCODING"
+            | "STDSTRINGS"
+            | "SEARCHPATH"
+            | "DATABASE"
+            | "DATABASE PROPERTIES"
+            | "SUBSCRIPTION"
+            | "SUBSCRIPTION TABLE"
     )
 }
 
