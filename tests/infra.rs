@@ -103,6 +103,10 @@ fn functions_are_told_where_things_are_and_nothing_else() {
             ],
         ),
         (
+            "DrillFunction",
+            vec!["TIME_ZONE", "VAULT_BUCKET", "WORK_BUCKET"],
+        ),
+        (
             "RestoreFunction",
             vec![
                 "PAGE_TOPIC_ARN",
@@ -135,7 +139,12 @@ fn functions_are_told_where_things_are_and_nothing_else() {
 
 #[test]
 fn what_moves_data_has_two_processors_and_the_longest_time_there_is() {
-    for function in ["DumpFunction", "VerifyFunction", "RestoreFunction"] {
+    for function in [
+        "DumpFunction",
+        "VerifyFunction",
+        "DrillFunction",
+        "RestoreFunction",
+    ] {
         let properties = properties(function);
         assert_eq!(
             (&properties["MemorySize"], &properties["Timeout"]),
