@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
+use shared::policy;
 
 fn project(path: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path)
@@ -102,6 +103,10 @@ fn functions_are_told_where_things_are_and_nothing_else() {
             ],
         ),
         (
+            "DrillFunction",
+            vec!["TIME_ZONE", "VAULT_BUCKET", "WORK_BUCKET"],
+        ),
+        (
             "RestoreFunction",
             vec![
                 "PAGE_TOPIC_ARN",
@@ -134,7 +139,12 @@ fn functions_are_told_where_things_are_and_nothing_else() {
 
 #[test]
 fn what_moves_data_has_two_processors_and_the_longest_time_there_is() {
-    for function in ["DumpFunction", "VerifyFunction", "RestoreFunction"] {
+    for function in [
+        "DumpFunction",
+        "VerifyFunction",
+        "DrillFunction",
+        "RestoreFunction",
+    ] {
         let properties = properties(function);
         assert_eq!(
             (&properties["MemorySize"], &properties["Timeout"]),
@@ -171,9 +181,12 @@ fn the_commented_example_in_the_configuration_is_valid() {
     let Some((_, example)) = shipped.split_once("# [[database]]\n") else {
         return; // Whoever runs Lifeboat has replaced it by databases of their own.
     };
+    // What is no setting stays a comment.
+    let is_setting = |line: &&str| line.starts_with('[') || line.contains(" = ");
     let example: String = example
         .lines()
-        .map(|line| line.trim_start_matches("# ").to_owned() + "\n")
+        .filter_map(|line| line.strip_prefix("# ").filter(is_setting))
+        .map(|line| line.to_owned() + "\n")
         .collect();
     let keys = "recipients = ['age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p', \
                 'age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj']";
@@ -181,4 +194,20 @@ fn the_commented_example_in_the_configuration_is_valid() {
         shared::policy::Policy::parse(&format!("{keys}\n[[database]]\n{example}")).unwrap();
     assert_eq!(policy.databases.len(), 1);
     assert_eq!(policy.databases[0].connections, Some(4));
+    let drill = policy.databases[0].drill.as_ref().unwrap();
+    let checks = (
+        drill.tables.len(),
+        drill.assertions.len(),
+        drill.requests.len(),
+    );
+    assert_eq!(checks, (1, 1, 1));
+    // What is written as the default is the default.
+    let only_target = policy::DrillPolicy {
+        tables: Vec::new(),
+        assertions: Vec::new(),
+        requests: Vec::new(),
+        ..drill.clone()
+    };
+    let defaults: policy::DrillPolicy = toml::from_str("target = 'standby'").unwrap();
+    assert_eq!(only_target, defaults);
 }

@@ -3,6 +3,7 @@
 //! It answers with names and verdicts only, so a role that may list the vault and read
 //! `verdicts/` can ask all of it but [`manifest_sha256`].
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
@@ -13,7 +14,7 @@ use crate::backup::{BackupId, DatabaseName};
 use crate::key::{self, Key};
 use crate::sealed::hex;
 use crate::store::{Bucket, StoreError, StoreErrorKind};
-use crate::verdict::{FORMAT, Verdict};
+use crate::verdict::{Check, Code, FORMAT, Verdict};
 
 /// How many backups and verdicts are looked at, newest first, before giving up.
 pub const LOOK_BACK_MAX: usize = 100;
@@ -93,12 +94,102 @@ pub async fn newest_verified(
 /// What the newest verdict on a backup says that says anything: none unless it is `passed`.
 ///
 /// An inconclusive verdict leaves the one before it standing. One that cannot be read does
-/// not: it may be the one that says `failed`.
+/// not: it may be the one that says `failed`. A drill that passed has read every byte, too;
+/// one that failed takes the word away only where it found the bytes themselves wrong
+/// ([`Code::is_damage`]).
 pub async fn verified(
     vault: &Bucket,
     database: &DatabaseName,
     id: BackupId,
 ) -> Result<Option<VerifiedBackup>, StoreError> {
+    let decided = newest_that(vault, database, id, |it| match it.verdict {
+        Verdict::Passed => Some(true),
+        Verdict::Failed if it.check == Check::Verify || it.finds_damage() => Some(false),
+        Verdict::Failed | Verdict::Inconclusive => None,
+    });
+    let passed = decided.await?;
+    let snapshot_at = passed.and_then(|it| it.snapshot_at);
+    Ok(snapshot_at.map(|snapshot_at| VerifiedBackup { id, snapshot_at }))
+}
+
+/// A backup that the newest drill of it that says anything has passed, and that nothing has
+/// failed since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProvenBackup {
+    pub id: BackupId,
+    /// The data is as of this moment.
+    pub snapshot_at: Timestamp,
+    /// When the drill ended.
+    pub proven_at: Timestamp,
+}
+
+impl ProvenBackup {
+    /// As of when the data is; not later than the drill that says so, whatever the manifest
+    /// claims.
+    pub fn data_as_of(self) -> Timestamp {
+        self.snapshot_at.min(self.proven_at)
+    }
+}
+
+/// Whether a backup is `proven`: a verify that passes does not make it so, one that fails
+/// ends it.
+pub async fn proven(
+    vault: &Bucket,
+    database: &DatabaseName,
+    id: BackupId,
+) -> Result<Option<ProvenBackup>, StoreError> {
+    let decided = newest_that(vault, database, id, |it| match (it.check, it.verdict) {
+        (Check::Drill, Verdict::Passed) => Some(true),
+        (_, Verdict::Failed) => Some(false),
+        (Check::Verify, Verdict::Passed) | (_, Verdict::Inconclusive) => None,
+    });
+    let passed = decided.await?;
+    Ok(passed.and_then(|it| {
+        Some(ProvenBackup {
+            id,
+            snapshot_at: it.snapshot_at?,
+            proven_at: it.finished_at,
+        })
+    }))
+}
+
+/// The newest proven backup of a database.
+pub async fn newest_proven(
+    vault: &Bucket,
+    database: &DatabaseName,
+) -> Result<Option<ProvenBackup>, StoreError> {
+    let drilled = drills(vault, database).await?;
+    let drilled: BTreeSet<BackupId> = drilled.into_iter().map(|(id, _)| id).collect();
+    let mut ids: Vec<BackupId> = drilled.into_iter().collect();
+    ids.sort_unstable_by_key(|id| Reverse((id.scheduled_at(), *id)));
+    for id in ids.into_iter().take(LOOK_BACK_MAX) {
+        let proven = proven(vault, database, id).await?;
+        if proven.is_some() && is_committed(vault, database, id).await? {
+            return Ok(proven);
+        }
+    }
+    Ok(None)
+}
+
+/// Which backups were drilled when, whatever came of it.
+pub async fn drills(
+    vault: &Bucket,
+    database: &DatabaseName,
+) -> Result<Vec<(BackupId, Timestamp)>, StoreError> {
+    let verdicts = vault.list(&key::verdicts_prefix(database)).await?;
+    let drills = verdicts.iter();
+    Ok(drills
+        .filter_map(|it| key::drill_verdict(database, &it.key))
+        .collect())
+}
+
+/// The newest verdict that `decides`, if it does so in the backup's favour.
+async fn newest_that(
+    vault: &Bucket,
+    database: &DatabaseName,
+    id: BackupId,
+    decides: impl Fn(&Summary) -> Option<bool>,
+) -> Result<Option<Summary>, StoreError> {
     let prefix = key::verdicts_of_prefix(database, id);
     // Their names begin with the time, so the last key is the newest verdict.
     let verdicts = vault.list(&prefix).await?;
@@ -111,12 +202,10 @@ pub async fn verified(
         let Some(summary) = Summary::parse(&json, database, id) else {
             return Ok(None);
         };
-        match (summary.verdict, summary.snapshot_at) {
-            (Verdict::Passed, Some(snapshot_at)) => {
-                return Ok(Some(VerifiedBackup { id, snapshot_at }));
-            }
-            (Verdict::Passed, None) | (Verdict::Failed, _) => return Ok(None),
-            (Verdict::Inconclusive, _) => {}
+        match decides(&summary) {
+            Some(true) => return Ok(Some(summary)),
+            Some(false) => return Ok(None),
+            None => {}
         }
     }
     Ok(None)
@@ -126,10 +215,18 @@ pub async fn verified(
 #[derive(Deserialize)]
 struct Summary {
     format: u32,
+    check: Check,
     database: DatabaseName,
     backup_id: BackupId,
     verdict: Verdict,
+    finished_at: Timestamp,
     snapshot_at: Option<Timestamp>,
+    findings: Vec<FindingSummary>,
+}
+
+#[derive(Deserialize)]
+struct FindingSummary {
+    code: Code,
 }
 
 impl Summary {
@@ -137,6 +234,10 @@ impl Summary {
         let summary: Self = serde_json::from_slice(json).ok()?;
         let is_ours = summary.database == *database && summary.backup_id == id;
         (summary.format == FORMAT && is_ours).then_some(summary)
+    }
+
+    fn finds_damage(&self) -> bool {
+        self.findings.iter().any(|it| it.code.is_damage())
     }
 }
 

@@ -11,7 +11,7 @@ use crate::verdict::Check;
 ///
 /// Who may write where follows from the first segment alone: `backups/` dump, `verdicts/`
 /// verify and drill, `evidence/` drill and restore; in the work bucket `verify/` verify,
-/// `plans/` restore.
+/// `plans/` restore, `drills/` drill.
 #[derive(Clone, Copy, Debug)]
 pub enum Key<'a> {
     /// Vault. One object of the archive, under the name of the attempt that wrote it.
@@ -48,6 +48,14 @@ pub enum Key<'a> {
     },
     /// Work. One step in the life of a restore's plan: `plan`, `decision`, `consumed`, …
     Plan { plan_id: &'a str, step: &'a str },
+    /// Work. What one invocation of a drill did; their keys sort by time.
+    DrillStep {
+        database: &'a DatabaseName,
+        drill_id: &'a str,
+        at: Timestamp,
+        nonce: &'a str,
+        step: &'a str,
+    },
 }
 
 impl fmt::Display for Key<'_> {
@@ -86,6 +94,16 @@ impl fmt::Display for Key<'_> {
                 write!(f, "evidence/{database}/{month}/{at}-{nonce}-{file}")
             }
             Self::Plan { plan_id, step } => write!(f, "plans/{plan_id}/{step}.json"),
+            Self::DrillStep {
+                database,
+                drill_id,
+                at,
+                nonce,
+                step,
+            } => {
+                let at = at.strftime("%Y%m%dT%H%M%S%3fZ");
+                write!(f, "drills/{database}/{drill_id}/{at}-{nonce}-{step}.json")
+            }
         }
     }
 }
@@ -126,6 +144,24 @@ pub fn tokens_prefix(plan_id: &str) -> String {
 /// The step under which a plan keeps one task token; their names sort by time.
 pub fn token_step(at: Timestamp, nonce: &str) -> String {
     format!("token-{}-{nonce}", at.strftime("%Y%m%dT%H%M%SZ"))
+}
+
+/// The prefix of what the steps of one drill left.
+pub fn drill_steps_prefix(database: &DatabaseName, drill_id: &str) -> String {
+    format!("drills/{database}/{drill_id}/")
+}
+
+/// The backup that a drill's verdict is about, and when that was written, if `key` is one.
+pub fn drill_verdict(database: &DatabaseName, key: &str) -> Option<(BackupId, Timestamp)> {
+    let (id, name) = key
+        .strip_prefix(&verdicts_prefix(database))?
+        .split_once('/')?;
+    let (at, rest) = name.split_once('-')?;
+    let ending = format!("-{}.json", Check::Drill);
+    let is_drill = rest.ends_with(&ending) && !rest.contains('/');
+    let at = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", at).ok()?;
+    let at = at.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+    is_drill.then_some((id.parse().ok()?, at))
 }
 
 /// The backup that `key` lies under, if it is a key of `prefix` (one of the above).
@@ -185,6 +221,13 @@ mod tests {
                 plan_id: "20261121T013005Z-7f",
                 step: "plan",
             },
+            Key::DrillStep {
+                database: &database,
+                drill_id: "20261121T013005Z-7f",
+                at,
+                nonce: "9a",
+                step: "restore",
+            },
         ];
         assert_eq!(
             keys.map(|key| key.to_string()),
@@ -195,8 +238,30 @@ mod tests {
                 "verify/app/20261121T010000Z-nightly/r1/00002.json",
                 "evidence/app/2026/11/20261121T013005Z-7f-drill.html",
                 "plans/20261121T013005Z-7f/plan.json",
+                "drills/app/20261121T013005Z-7f/20261121T013005000Z-9a-restore.json",
             ]
         );
+    }
+
+    #[test]
+    fn a_drills_verdict_is_told_from_others() {
+        let database: DatabaseName = "app".parse().unwrap();
+        let of = |name: &str| {
+            let key = format!("verdicts/app/20261121T010000Z-nightly/{name}");
+            drill_verdict(&database, &key).map(|(id, at)| format!("{id} {at}"))
+        };
+        assert_eq!(
+            of("20261122T021000Z-7f-drill.json").as_deref(),
+            Some("20261121T010000Z-nightly 2026-11-22T02:10:00Z")
+        );
+        for other in [
+            "20261122T021000Z-7f-verify.json",
+            "2026-7f-drill.json",
+            "x/20261122T021000Z-7f-drill.json",
+            "20261122T021000Z-drill.json.old",
+        ] {
+            assert_eq!(of(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -3,12 +3,18 @@
 
 use std::collections::BTreeSet;
 
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use crate::backup::DatabaseName;
 
+mod drill;
 mod target;
 
+pub use drill::{
+    DrillPolicy, DrillPolicyError, HttpCheck, Method, Priority, Roles, SqlAssertion,
+    TableExpectation,
+};
 pub use target::{InvalidTargetName, RestorePolicy, TargetName, TargetPolicy};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +33,8 @@ pub struct Policy {
     pub databases: Vec<DatabasePolicy>,
     /// Where backups may be restored to.
     pub targets: Vec<TargetPolicy>,
+    /// Days that are no business days.
+    pub holidays: BTreeSet<Date>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -37,6 +45,8 @@ struct File {
     database: Vec<DatabasePolicy>,
     #[serde(default)]
     target: Vec<TargetPolicy>,
+    #[serde(default)]
+    holidays: BTreeSet<Date>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -64,6 +74,8 @@ pub struct DatabasePolicy {
     /// For how many days nobody can delete a backup that passed verify, from then on.
     #[serde(default = "lock_days")]
     pub lock_days: u32,
+    /// Absent: nothing of it is ever drilled, and so never proven.
+    pub drill: Option<DrillPolicy>,
 }
 
 fn late_after_minutes() -> u32 {
@@ -110,6 +122,26 @@ pub enum PolicyError {
     RepeatedDatabase(DatabaseName),
     #[error("lifeboat.toml: there are two targets named {0}")]
     RepeatedTarget(TargetName),
+    #[error("lifeboat.toml: {database}: drill: {source}")]
+    Drill {
+        database: DatabaseName,
+        #[source]
+        source: DrillPolicyError,
+    },
+    #[error(
+        "lifeboat.toml: {database}: drill: there is no [[target]] named {target}; write one, or correct the name"
+    )]
+    UnknownDrillTarget {
+        database: DatabaseName,
+        target: TargetName,
+    },
+    #[error(
+        "lifeboat.toml: {database}: drill: the target {target} is live; drills make and drop databases, so name a server of their own"
+    )]
+    LiveDrillTarget {
+        database: DatabaseName,
+        target: TargetName,
+    },
     #[error("lifeboat.toml: {database}: {setting} = {value} is out of range: {range}")]
     OutOfRange {
         database: DatabaseName,
@@ -139,11 +171,31 @@ impl Policy {
                 return Err(PolicyError::RepeatedTarget(target.name.clone()));
             }
         }
-        Ok(Self {
+        let policy = Self {
             recipients: file.recipients,
             databases: file.database,
             targets: file.target,
-        })
+            holidays: file.holidays,
+        };
+        policy
+            .databases
+            .iter()
+            .try_for_each(|it| policy.check_drill(it))?;
+        Ok(policy)
+    }
+
+    fn check_drill(&self, database: &DatabasePolicy) -> Result<(), PolicyError> {
+        let Some(drill) = &database.drill else {
+            return Ok(());
+        };
+        let (database, target) = (database.name.clone(), drill.target.clone());
+        match self.target(&target) {
+            None => Err(PolicyError::UnknownDrillTarget { database, target }),
+            Some(found) if found.live => Err(PolicyError::LiveDrillTarget { database, target }),
+            Some(_) => drill
+                .check()
+                .map_err(|source| PolicyError::Drill { database, source }),
+        }
     }
 
     pub fn database(&self, name: &DatabaseName) -> Option<&DatabasePolicy> {
@@ -276,6 +328,19 @@ mod tests {
             (
                 "KEYS\n[[database]]\nname='a'\nprovider='neon'\n[database.restore]\nleave_out=['x']",
                 "unknown field `leave_out`",
+            ),
+            ("KEYS\nholidays=['2026-02-30']", "2026-02-30"),
+            (
+                "KEYS\n[[database]]\nname='a'\nprovider='neon'\n[database.drill]\ntarget='x'",
+                "a: drill: there is no [[target]] named x",
+            ),
+            (
+                "KEYS\n[[target]]\nname='x'\nlive=true\n[[database]]\nname='a'\nprovider='neon'\n[database.drill]\ntarget='x'",
+                "a: drill: the target x is live",
+            ),
+            (
+                "KEYS\n[[target]]\nname='x'\n[[database]]\nname='a'\nprovider='neon'\n[database.drill]\ntarget='x'\nconnections=0",
+                "a: drill: connections = 0 is out of range: 1 to 8",
             ),
         ] {
             let error = error_of(text);

@@ -1,5 +1,7 @@
 //! Secrets Manager: database URLs and age identities, under fixed names.
 
+use std::fmt;
+
 use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
@@ -36,6 +38,8 @@ pub enum SecretError {
     },
     #[error("the secret {0} holds no age identity: store the line AGE-SECRET-KEY-1… of age-keygen")]
     NoIdentity(String),
+    #[error("the secret {0} holds no header: store one `Name: value` a line")]
+    NoHeaders(String),
     #[error("the secret {name} could not be read: {reason}")]
     Unavailable { name: String, reason: String },
 }
@@ -80,6 +84,12 @@ impl Secrets {
         parse_identities(name, &value)
     }
 
+    /// The request headers in the secret of that name: one `Name: value` a line.
+    pub async fn headers(&self, name: &str) -> Result<Vec<Header>, SecretError> {
+        let value = self.read(name).await?;
+        parse_headers(name, &value)
+    }
+
     async fn read(&self, name: &str) -> Result<String, SecretError> {
         let answer = self.client.get_secret_value().secret_id(name).send().await;
         let answer = answer.map_err(|error| match error.code() {
@@ -107,6 +117,35 @@ fn parse_database_secret(name: String, value: &str) -> Result<DatabaseUrl, Secre
         value.to_owned()
     };
     DatabaseUrl::parse(&url).map_err(|source| SecretError::Url { name, source })
+}
+
+/// A header of a request, whose value is a credential.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Header {
+    pub name: String,
+    pub value: String,
+}
+
+impl fmt::Debug for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: …", self.name)
+    }
+}
+
+fn parse_headers(name: &str, value: &str) -> Result<Vec<Header>, SecretError> {
+    let lines = value.lines().map(str::trim).filter(|it| !it.is_empty());
+    let headers: Option<Vec<Header>> = lines
+        .map(|line| {
+            let (name, value) = line.split_once(':')?;
+            Some(Header {
+                name: name.trim().to_owned(),
+                value: value.trim().to_owned(),
+            })
+        })
+        .collect();
+    headers
+        .filter(|it| !it.is_empty())
+        .ok_or_else(|| SecretError::NoHeaders(name.to_owned()))
 }
 
 fn parse_identities(name: &str, value: &str) -> Result<Vec<age::x25519::Identity>, SecretError> {
@@ -152,6 +191,18 @@ mod tests {
             let text = crate::error::chain(&error);
             assert!(text.contains(expected), "{text}");
             assert!(!text.contains("hunter2"), "{text}");
+        }
+    }
+
+    #[test]
+    fn headers_are_read_and_never_shown() {
+        let name = "lifeboat/channel/drill-app";
+        let headers = parse_headers(name, "Authorization: Bearer a:b\n\nX-Drill: 1\n").unwrap();
+        assert_eq!(headers[0].value, "Bearer a:b");
+        assert_eq!(format!("{headers:?}"), "[Authorization: …, X-Drill: …]");
+        for value in ["", "hunter2", "A: b\nhunter2"] {
+            let error = parse_headers(name, value).unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
         }
     }
 

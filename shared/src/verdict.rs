@@ -113,12 +113,86 @@ pub enum Code {
     ObjectUnreadable,
     /// None of the identities opens the object, or it names another set of recipients.
     IdentityUnusable,
+    /// The manifest is not the one that earlier verdicts are about. Only drills find this and
+    /// what follows.
+    ManifestChanged,
+    /// A statement of the archive does not run on the drill's server.
+    RestoreFailed,
+    /// The drill itself ended early (network, time, a crash): makes a verdict inconclusive.
+    DrillInterrupted,
+    /// What `pg_dump` sees in the restored database is not what the backup lists.
+    CatalogDiffers,
+    ExtensionsDiffer,
+    SequenceBehind,
+    IndexInvalid,
+    ConstraintInvalid,
+    ViewBroken,
+    NotPopulated,
+    TooFewRows,
+    NotFresh,
+    AssertionFailed,
+    ApplicationFailed,
+    /// A check could not run: makes a verdict inconclusive.
+    CheckNotRun,
 }
 
 impl Code {
     /// Whether the finding only says that nothing could be told.
     pub fn is_inconclusive(self) -> bool {
-        matches!(self, Self::ObjectUnreadable | Self::IdentityUnusable)
+        matches!(
+            self,
+            Self::ObjectUnreadable
+                | Self::IdentityUnusable
+                | Self::DrillInterrupted
+                | Self::CheckNotRun
+        )
+    }
+
+    /// Whether the backup's own bytes are wrong, so that it is not `verified` either.
+    ///
+    /// What else a drill may find – a server without an extension, an application that
+    /// answers wrongly, a rule of the business that does not hold – keeps a backup from being
+    /// proven. It does not take the backup out of the hands of whoever has to restore tonight.
+    pub fn is_damage(self) -> bool {
+        match self {
+            Self::RestoreFailed
+            | Self::CatalogDiffers
+            | Self::ExtensionsDiffer
+            | Self::SequenceBehind
+            | Self::IndexInvalid
+            | Self::ConstraintInvalid
+            | Self::ViewBroken
+            | Self::NotPopulated
+            | Self::TooFewRows
+            | Self::NotFresh
+            | Self::AssertionFailed
+            | Self::ApplicationFailed => false,
+            Self::ManifestMissing
+            | Self::ManifestUnreadable
+            | Self::ManifestForeign
+            | Self::ManifestOverwritten
+            | Self::ManifestInconsistent
+            | Self::ChainBroken
+            | Self::ObjectMissing
+            | Self::ObjectHidden
+            | Self::ObjectTruncated
+            | Self::ObjectExtended
+            | Self::ChecksumDiffers
+            | Self::DecryptionFailed
+            | Self::DecompressionFailed
+            | Self::TerminatorMissing
+            | Self::RowsDiffer
+            | Self::CopyBytesDiffer
+            | Self::FingerprintDiffers
+            | Self::TocUnreadable
+            | Self::TocDiffers
+            | Self::LargeObjectsDiffer
+            | Self::ManifestChanged => true,
+            Self::ObjectUnreadable
+            | Self::IdentityUnusable
+            | Self::DrillInterrupted
+            | Self::CheckNotRun => false,
+        }
     }
 }
 

@@ -53,7 +53,12 @@ fn no_alarm_spans_more_than_cloudwatch_allows() {
 
 #[test]
 fn a_run_of_any_machine_that_ends_badly_is_told_within_a_minute() {
-    for machine in ["BackupMachine", "RestoreMachine", "WatchMachine"] {
+    for machine in [
+        "BackupMachine",
+        "DrillMachine",
+        "RestoreMachine",
+        "WatchMachine",
+    ] {
         for metric in [
             "ExecutionsFailed",
             "ExecutionsTimedOut",
@@ -85,19 +90,21 @@ fn a_day_without_a_backup_pages_and_a_first_day_does_not() {
 
 #[test]
 fn a_late_database_and_a_dead_watcher_both_page() {
-    let alarm = alarm_on("Lifeboat", "BackupOverdueMinutes", None);
-    assert!(
-        alarm.get("Dimensions").is_none(),
-        "a dimension would hide every other database"
-    );
-    assert_eq!(
-        (&alarm["Statistic"], &alarm["TreatMissingData"]),
-        (&json!("Maximum"), &json!("breaching"))
-    );
-    assert_eq!(
-        (&alarm["Period"], &alarm["DatapointsToAlarm"]),
-        (&json!(900), &json!(2))
-    );
+    for metric in ["BackupOverdueMinutes", "ProofOverdueMinutes"] {
+        let alarm = alarm_on("Lifeboat", metric, None);
+        assert!(
+            alarm.get("Dimensions").is_none(),
+            "a dimension would hide every other database"
+        );
+        assert_eq!(
+            (&alarm["Statistic"], &alarm["TreatMissingData"]),
+            (&json!("Maximum"), &json!("breaching"))
+        );
+        assert_eq!(
+            (&alarm["Period"], &alarm["DatapointsToAlarm"]),
+            (&json!(900), &json!(2))
+        );
+    }
 }
 
 #[test]

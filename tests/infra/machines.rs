@@ -21,7 +21,7 @@ const LAMBDAS: [&str; 4] = [
     "Lambda.SdkClientException",
 ];
 
-const MACHINES: [&str; 3] = ["backup", "restore", "watch"];
+const MACHINES: [&str; 4] = ["backup", "drill", "restore", "watch"];
 
 /// What our own state machines fail with, or a person's refusal.
 const DECISIONS: [&str; 1] = ["ApprovalRefused"];
@@ -67,6 +67,7 @@ fn every_task_waits_thirty_seconds_longer_than_its_function_runs() {
         let function = match task["Parameters"]["FunctionName"].as_str().unwrap() {
             "${DumpArn}" => "DumpFunction",
             "${VerifyArn}" => "VerifyFunction",
+            "${DrillArn}" => "DrillFunction",
             "${RestoreArn}" => "RestoreFunction",
             "${AlertArn}" => "AlertFunction",
             other => panic!("{name} calls {other}"),
@@ -194,11 +195,11 @@ fn only_a_passed_verdict_counts() {
 #[test]
 fn schedules_start_machines_within_the_hour_or_leave_a_dead_letter() {
     let schedules = resources("AWS::Scheduler::Schedule");
-    assert_eq!(schedules.len(), 3);
+    assert_eq!(schedules.len(), 5);
     for (name, schedule) in schedules {
         let target = &schedule["Target"];
         assert!(
-            ["BackupMachine", "WatchMachine"]
+            ["BackupMachine", "DrillMachine", "WatchMachine"]
                 .iter()
                 .any(|it| refers_to(&target["Arn"], it)),
             "{name}"
@@ -239,6 +240,60 @@ fn schedules_start_machines_within_the_hour_or_leave_a_dead_letter() {
         nightly["ScheduleExpressionTimezone"],
         json!({"Ref": "TimeZone"})
     );
+}
+
+#[test]
+fn drills_are_held_every_sunday_and_on_the_first_business_day() {
+    for (schedule, kind, parameter, expression) in [
+        (
+            "DrillMachineDrillWeekly",
+            "weekly",
+            "DrillWeeklySchedule",
+            "cron(0 2 ? * SUN *)",
+        ),
+        (
+            "DrillMachineDrillMonthly",
+            "monthly",
+            "DrillMonthlySchedule",
+            "cron(0 3 1W * ? *)",
+        ),
+    ] {
+        let schedule = properties(schedule);
+        assert_eq!(schedule["ScheduleExpression"], json!({"Ref": parameter}));
+        assert_eq!(
+            schedule["ScheduleExpressionTimezone"],
+            json!({"Ref": "TimeZone"})
+        );
+        let default = &super::template()["Parameters"][parameter]["Default"];
+        assert_eq!(*default, expression);
+        let input = schedule["Target"]["Input"].as_str().unwrap();
+        let input: Value = serde_json::from_str(input).unwrap();
+        assert_eq!(input["kind"], kind);
+        let parsed: shared::schedule::Schedule = expression.parse().unwrap();
+        assert_eq!(parsed.to_string(), expression);
+    }
+}
+
+/// However a drill ends, what it made is destroyed before anything else happens.
+#[test]
+fn no_way_leads_around_the_teardown_of_a_drill() {
+    let machine = definition("drill");
+    let each = &machine["States"]["EachDrill"]["ItemProcessor"]["States"];
+    let restore = &each["RestoreAndCheck"];
+    assert_eq!(restore["Next"], "Destroy");
+    let caught: Vec<&Value> = restore["Catch"].as_array().unwrap().iter().collect();
+    assert_eq!(caught.len(), 1);
+    assert_eq!(caught[0]["ErrorEquals"], json!(["States.ALL"]));
+    assert_eq!(caught[0]["Next"], "Destroy");
+    assert_eq!(each["Outcome"]["Default"], "NotProven");
+    // What leads to the end as proven comes from a passed verdict alone.
+    let leads_to_proven = |state: &Value| state["Next"] == "Proven" || state["Default"] == "Proven";
+    assert!(!each.as_object().unwrap().values().any(leads_to_proven));
+    let rules = each["Outcome"]["Choices"].as_array().unwrap();
+    assert_eq!(rules.len(), 1);
+    assert!(rules[0]["And"].as_array().unwrap().contains(&json!(
+        {"Variable": "$.recorded.report.verdict", "StringEquals": "passed"}
+    )));
 }
 
 #[test]

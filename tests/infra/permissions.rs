@@ -111,6 +111,8 @@ fn only_log_delivery_and_the_network_know_no_resource() {
     stars.sort_unstable();
     let expected = [
         ("BackupMachineRole", "DeliverLogs"),
+        ("DrillMachineRole", "DeliverLogs"),
+        ("DrillNetworkPolicy", "AttachNetwork"),
         ("DumpNetworkPolicy", "AttachNetwork"),
         ("RestoreMachineRole", "DeliverLogs"),
         ("RestoreNetworkPolicy", "AttachNetwork"),
@@ -215,22 +217,19 @@ fn the_vaults_key_serves_dump_only_through_the_vault() {
 
 #[test]
 fn the_first_path_segment_decides_who_writes() {
-    let mut writers: BTreeMap<String, &str> = BTreeMap::new();
+    let mut writers: BTreeSet<(String, &str)> = BTreeSet::new();
     for (role, statement) in allowed() {
         if actions(statement).contains(&"s3:PutObject") {
-            for resource in resource_names(statement) {
-                assert_eq!(
-                    writers.insert(resource.clone(), role),
-                    None,
-                    "{resource} has two writers"
-                );
-            }
+            writers.extend(resource_names(statement).into_iter().map(|it| (it, role)));
         }
     }
     let expected = [
         ("VaultBucket/backups/*", "DumpFunctionRole"),
+        ("VaultBucket/evidence/*", "DrillFunctionRole"),
         ("VaultBucket/evidence/*", "RestoreFunctionRole"),
+        ("VaultBucket/verdicts/*", "DrillFunctionRole"),
         ("VaultBucket/verdicts/*", "VerifyFunctionRole"),
+        ("WorkBucket/drills/*", "DrillFunctionRole"),
         ("WorkBucket/plans/*", "RestoreFunctionRole"),
         ("WorkBucket/verify/*", "VerifyFunctionRole"),
     ];
@@ -270,7 +269,11 @@ fn the_identity_is_for_those_who_read_backups() {
             readers.insert(role);
         }
     }
-    let expected = ["RestoreFunctionRole", "VerifyFunctionRole"];
+    let expected = [
+        "DrillFunctionRole",
+        "RestoreFunctionRole",
+        "VerifyFunctionRole",
+    ];
     assert_eq!(readers, expected.into());
 }
 
@@ -278,6 +281,7 @@ fn the_identity_is_for_those_who_read_backups() {
 fn machines_invoke_exactly_the_functions_they_use() {
     for (role, machine) in [
         ("BackupMachineRole", "BackupMachine"),
+        ("DrillMachineRole", "DrillMachine"),
         ("RestoreMachineRole", "RestoreMachine"),
         ("WatchMachineRole", "WatchMachine"),
     ] {
@@ -331,12 +335,12 @@ fn the_vault_denies_overwriting_deleting_and_other_writers_to_everybody() {
         "NobodyBypassesOrHoldsLocks",
         "NobodyDeletes",
         "NobodyWritesElsewhere",
+        "OnlyDrillAndRestoreWriteEvidence",
         "OnlyDumpWritesBackups",
         "OnlyIfNoneMatch",
         "OnlyOverTls",
-        "OnlyRestoreWritesEvidence",
+        "OnlyVerifyAndDrillWriteVerdicts",
         "OnlyVerifyExtendsLocks",
-        "OnlyVerifyWritesVerdicts",
     ];
     assert_eq!(names, expected);
     let once = json!({"Null": {"s3:if-none-match": "true"}, "Bool": {"s3:ObjectCreationOperation": "true"}});
@@ -348,8 +352,14 @@ fn the_vault_denies_overwriting_deleting_and_other_writers_to_everybody() {
     );
     for (statement, writers) in [
         ("OnlyDumpWritesBackups", vec!["DumpFunctionRole"]),
-        ("OnlyRestoreWritesEvidence", vec!["RestoreFunctionRole"]),
-        ("OnlyVerifyWritesVerdicts", vec!["VerifyFunctionRole"]),
+        (
+            "OnlyDrillAndRestoreWriteEvidence",
+            vec!["DrillFunctionRole", "RestoreFunctionRole"],
+        ),
+        (
+            "OnlyVerifyAndDrillWriteVerdicts",
+            vec!["DrillFunctionRole", "VerifyFunctionRole"],
+        ),
     ] {
         let admitted = listed(&policy[statement]["Condition"]["ArnNotEquals"]["aws:PrincipalArn"]);
         assert_eq!(admitted.len(), writers.len(), "{statement}");

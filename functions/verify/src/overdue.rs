@@ -39,6 +39,23 @@ impl Expectation {
     }
 }
 
+/// Minutes for which the newest proven data has been older than it may be, rounded up; 0 when
+/// fine. `since`: as of when that data is, or, where nothing was ever proven, when the oldest
+/// backup was taken. Without any backup it is the backup that is overdue.
+pub fn proof_overdue_minutes(
+    since: Option<Timestamp>,
+    within: SignedDuration,
+    now: Timestamp,
+) -> u64 {
+    let late_for = since.map(|since| now.duration_since(since) - within);
+    match late_for {
+        Some(late_for) if late_for.is_positive() => {
+            late_for.as_secs().unsigned_abs().div_ceil(60).max(1)
+        }
+        Some(_) | None => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +69,21 @@ mod tests {
         let newest = newest.map(|it| it.parse().unwrap());
         let minutes = expectation.overdue_minutes(newest, late_after, now.parse().unwrap());
         assert_eq!(minutes, expected, "{schedule} {zone} {newest:?} at {now}");
+    }
+
+    #[test]
+    fn a_proof_may_be_as_old_as_its_objective() {
+        let within = SignedDuration::from_hours(192);
+        let check = |since: Option<&str>, now: &str, expected: u64| {
+            let since = since.map(|it| it.parse().unwrap());
+            let minutes = proof_overdue_minutes(since, within, now.parse().unwrap());
+            assert_eq!(minutes, expected, "{since:?} at {now}");
+        };
+        let sunday = Some("2026-11-15T01:00:00Z");
+        check(sunday, "2026-11-23T01:00:00Z", 0);
+        check(sunday, "2026-11-23T01:00:01Z", 1);
+        check(sunday, "2026-11-24T01:00:00Z", 1_440);
+        check(None, "2026-11-24T01:00:00Z", 0);
     }
 
     const NIGHTLY: &str = "cron(0 1 * * ? *)";

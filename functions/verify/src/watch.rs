@@ -4,9 +4,9 @@
 //! it stands for: what is promised is a backup, not a way to it. That a nightly run failed is
 //! told by the run itself.
 //!
-//! `ProofOverdueMinutes` is not emitted, and `proof_overdue_minutes` is null: nothing drills
-//! yet, so nothing is proven, and a number would say otherwise. So only
-//! `BackupOverdueMinutes` can have an alarm.
+//! What is proven is looked at where the database has a drill policy: its newest proven data
+//! may be as old as that allows. Of a database without one, nothing is ever proven, and
+//! `proof_overdue_minutes` is null, since a number would say otherwise.
 
 use std::cmp::Reverse;
 
@@ -17,14 +17,14 @@ use serde::{Deserialize, Serialize};
 use shared::backup::{BackupId, DatabaseName};
 use shared::config::{LayerError, read_policy};
 use shared::error::Name;
-use shared::history;
+use shared::history::{self, ProvenBackup};
 use shared::policy::DatabasePolicy;
 use shared::schedule::{Schedule, ScheduleError};
 use shared::store::{Bucket, StoreError};
 use shared::telemetry;
 
 use crate::at_once::ask_each;
-use crate::overdue::Expectation;
+use crate::overdue::{Expectation, proof_overdue_minutes};
 use crate::{Config, Function, diagnostic};
 
 const WORST_MAX: usize = 10;
@@ -49,8 +49,9 @@ pub struct WatchedDatabase {
     pub database: DatabaseName,
     /// 0 when fine.
     pub overdue_minutes: u64,
-    /// Null: nothing is proven yet.
+    /// 0 when fine; null without a drill policy.
     pub proof_overdue_minutes: Option<u64>,
+    pub last_proven: Option<BackupId>,
     pub last_committed: Option<BackupId>,
     pub last_verified: Option<BackupId>,
 }
@@ -110,10 +111,17 @@ pub async fn watch(
     let watched = found.await?.into_iter().map(|found| {
         let newest = found.last_verified.map(|id| id.scheduled_at());
         let late_after = SignedDuration::from_mins(found.policy.late_after_minutes.into());
+        let drill = found.policy.drill.as_ref();
+        let within = drill.map(|it| SignedDuration::from_hours(it.proven_within_hours.into()));
+        let since = found
+            .last_proven
+            .map(ProvenBackup::data_as_of)
+            .or(found.oldest);
         WatchedDatabase {
             database: found.policy.name,
             overdue_minutes: expectation.overdue_minutes(newest, late_after, now),
-            proof_overdue_minutes: None,
+            proof_overdue_minutes: within.map(|within| proof_overdue_minutes(since, within, now)),
+            last_proven: found.last_proven.map(|it| it.id),
             last_committed: found.last_committed,
             last_verified: found.last_verified,
         }
@@ -139,56 +147,75 @@ struct Found {
     policy: DatabasePolicy,
     last_committed: Option<BackupId>,
     last_verified: Option<BackupId>,
+    last_proven: Option<ProvenBackup>,
+    /// The scheduled time of the oldest backup: a database that never had one proven is below
+    /// `proven` since then.
+    oldest: Option<Timestamp>,
 }
 
 async fn find(vault: Bucket, policy: DatabasePolicy, now: Timestamp) -> Result<Found, WatchError> {
-    let newest = newest_in(&vault, &policy.name, now).await;
-    let (last_committed, last_verified) = newest.map_err(|source| WatchError::Storage {
-        database: policy.name.clone(),
-        source,
-    })?;
+    let database = policy.name.clone();
+    let found = look(&vault, policy, now).await;
+    found.map_err(|source| WatchError::Storage { database, source })
+}
+
+async fn look(vault: &Bucket, policy: DatabasePolicy, now: Timestamp) -> Result<Found, StoreError> {
+    let database = &policy.name;
+    let mut ids = history::backups(vault, database).await?;
+    ids.retain(|id| id.scheduled_at().duration_since(now) <= AHEAD_MAX);
+    let oldest = ids.last().map(BackupId::scheduled_at);
+    let verified = history::newest_verified(vault, database, ids.iter().copied()).await?;
+    let last_verified = verified.map(|it| it.id);
+    // Every id that is newer than the verified one may be committed; that one is.
+    let newer = ids.into_iter().take_while(|id| Some(*id) != last_verified);
+    let committed = history::newest_committed(vault, database, newer).await?;
+    let last_proven = match policy.drill {
+        Some(_) => history::newest_proven(vault, database).await?,
+        None => None,
+    };
     Ok(Found {
-        policy,
-        last_committed,
+        last_committed: committed.or(last_verified),
         last_verified,
+        last_proven,
+        oldest,
+        policy,
     })
 }
 
-async fn newest_in(
-    vault: &Bucket,
-    database: &DatabaseName,
-    now: Timestamp,
-) -> Result<(Option<BackupId>, Option<BackupId>), StoreError> {
-    let mut ids = history::backups(vault, database).await?;
-    ids.retain(|id| id.scheduled_at().duration_since(now) <= AHEAD_MAX);
-    let verified = history::newest_verified(vault, database, ids.iter().copied()).await?;
-    let verified = verified.map(|it| it.id);
-    // Every id that is newer than the verified one may be committed; that one is.
-    let newer = ids.into_iter().take_while(|id| Some(*id) != verified);
-    let committed = history::newest_committed(vault, database, newer).await?;
-    Ok((committed.or(verified), verified))
-}
-
 fn emit(watched: &[WatchedDatabase], now: Timestamp) {
-    for (minutes, database) in gauges(watched) {
-        #[expect(clippy::cast_precision_loss, reason = "minutes stay far below 2^52")]
-        telemetry::gauge(now, "BackupOverdueMinutes", minutes as f64, database);
+    let overdue = |it: &WatchedDatabase| Some(it.overdue_minutes);
+    let proof_overdue = |it: &WatchedDatabase| it.proof_overdue_minutes;
+    for (name, gauges) in [
+        ("BackupOverdueMinutes", gauges(watched, overdue)),
+        ("ProofOverdueMinutes", gauges(watched, proof_overdue)),
+    ] {
+        for (minutes, database) in gauges {
+            #[expect(clippy::cast_precision_loss, reason = "minutes stay far below 2^52")]
+            telemetry::gauge(now, name, minutes as f64, database);
+        }
     }
 }
 
-/// One for each database, and the largest for all, which is what the alarm is on.
-fn gauges(watched: &[WatchedDatabase]) -> Vec<(u64, Option<&str>)> {
-    let each = watched
-        .iter()
-        .map(|it| (it.overdue_minutes, Some(it.database.as_str())));
-    let worst = watched.iter().map(|it| it.overdue_minutes).max();
+/// One for each database that is measured, and the largest for all, which is what the alarm
+/// is on: also when none is measured, since a missing gauge means a dead watcher.
+fn gauges(
+    watched: &[WatchedDatabase],
+    minutes: impl Fn(&WatchedDatabase) -> Option<u64>,
+) -> Vec<(u64, Option<&str>)> {
+    let each = watched.iter();
+    let each = each.filter_map(|it| Some((minutes(it)?, Some(it.database.as_str()))));
+    let worst = watched.iter().filter_map(&minutes).max();
     each.chain([(worst.unwrap_or_default(), None)]).collect()
 }
 
 fn answer(mut watched: Vec<WatchedDatabase>) -> Watched {
     let databases_total = watched.len();
-    let overdue_total = watched.iter().filter(|it| it.overdue_minutes > 0).count();
-    watched.sort_by_key(|it| Reverse(it.overdue_minutes));
+    let lateness = |it: &WatchedDatabase| {
+        let proof = it.proof_overdue_minutes.unwrap_or_default();
+        it.overdue_minutes.max(proof)
+    };
+    let overdue_total = watched.iter().filter(|it| lateness(it) > 0).count();
+    watched.sort_by_key(|it| Reverse((it.overdue_minutes, lateness(it))));
     watched.truncate(WORST_MAX);
     Watched {
         databases: watched,
@@ -207,13 +234,14 @@ mod tests {
             WatchedDatabase {
                 database: name.parse().unwrap(),
                 overdue_minutes,
-                proof_overdue_minutes: None,
+                proof_overdue_minutes: (name != "blog").then_some(overdue_minutes * 2),
+                last_proven: None,
                 last_committed: None,
                 last_verified: None,
             }
         });
         assert_eq!(
-            gauges(&watched),
+            gauges(&watched, |it| Some(it.overdue_minutes)),
             [
                 (0, Some("app")),
                 (45, Some("shop")),
@@ -221,6 +249,11 @@ mod tests {
                 (45, None)
             ]
         );
+        assert_eq!(
+            gauges(&watched, |it| it.proof_overdue_minutes),
+            [(0, Some("app")), (90, Some("shop")), (90, None)]
+        );
+        assert_eq!(gauges(&[], |it| it.proof_overdue_minutes), [(0, None)]);
         let answer = answer(watched.to_vec());
         let names = answer.databases.iter().map(|it| it.database.as_str());
         assert_eq!(names.collect::<Vec<_>>(), ["shop", "blog", "app"]);

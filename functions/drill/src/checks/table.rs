@@ -1,0 +1,121 @@
+//! How many rows a table must have at least, and how fresh they must be. Pure.
+
+use shared::manifest::QualifiedName;
+use shared::policy::{Priority, TableExpectation};
+use shared::verdict::Code;
+use shared::words::grouped;
+
+use super::{CheckCode, CheckResult, Subject};
+
+/// What the restored database answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub rows: Result<u64, String>,
+    /// Seconds from the newest value to the snapshot; `None` in an empty table.
+    pub age_seconds: Option<Result<Option<i64>, String>>,
+}
+
+pub fn checks(expected: &TableExpectation, answer: &Answer) -> Vec<CheckResult> {
+    let floor = expected
+        .min_rows
+        .map(|min| floor(expected, min, &answer.rows));
+    let freshness = expected
+        .fresh_within_minutes
+        .zip(answer.age_seconds.as_ref());
+    let freshness = freshness.map(|(within, age)| fresh(expected, within, age));
+    floor.into_iter().chain(freshness).collect()
+}
+
+fn floor(expected: &TableExpectation, min: u64, rows: &Result<u64, String>) -> CheckResult {
+    let subject = Subject {
+        code: CheckCode::RowFloor,
+        name: format!("{} has at least {} rows", expected.label(), grouped(min)),
+        priority: Priority::P1,
+        finding: Code::TooFewRows,
+        remedy: "see whether the source lost rows, too; if so, restore a backup from before",
+    };
+    match rows {
+        Ok(rows) if *rows >= min => subject.passed(format!("{} rows", grouped(*rows))),
+        Ok(rows) => subject.failed(format!("only {} rows", grouped(*rows)), Vec::new()),
+        Err(why_not) => subject.inconclusive(why_not.clone()),
+    }
+}
+
+/// Held against the moment of the snapshot: an old backup is as fresh as it ever was.
+fn fresh(
+    expected: &TableExpectation,
+    within_minutes: u32,
+    age: &Result<Option<i64>, String>,
+) -> CheckResult {
+    let subject = Subject {
+        code: CheckCode::Freshness,
+        name: format!(
+            "{} has rows of the last {within_minutes} minutes",
+            expected.label()
+        ),
+        priority: Priority::P1,
+        finding: Code::NotFresh,
+        remedy: "see whether the application still writes, and whether the backup is of the database that it writes to",
+    };
+    match age {
+        Ok(Some(seconds)) if *seconds <= i64::from(within_minutes) * 60 => {
+            subject.passed(format!("the newest is {}", old(*seconds)))
+        }
+        Ok(Some(seconds)) => subject.failed(format!("the newest is {}", old(*seconds)), Vec::new()),
+        Ok(None) => subject.failed("there is no value at all", Vec::new()),
+        Err(why_not) => subject.inconclusive(why_not.clone()),
+    }
+}
+
+fn old(seconds: i64) -> String {
+    let duration = jiff::SignedDuration::from_secs(seconds.max(0));
+    format!(
+        "{} older than the backup",
+        shared::words::duration(duration)
+    )
+}
+
+/// The table that an expectation is of.
+pub fn table(expected: &TableExpectation) -> QualifiedName {
+    QualifiedName {
+        schema: expected.schema.clone(),
+        name: expected.name.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checks::Status;
+
+    fn check(rows: u64, age_seconds: Option<i64>) -> Vec<(Status, String)> {
+        let expected = TableExpectation {
+            schema: "app".to_owned(),
+            name: "orders".to_owned(),
+            min_rows: Some(1_000),
+            fresh_column: Some("at".to_owned()),
+            fresh_within_minutes: Some(60),
+        };
+        let answer = Answer {
+            rows: Ok(rows),
+            age_seconds: Some(Ok(age_seconds)),
+        };
+        let checks = checks(&expected, &answer).into_iter();
+        checks.map(|it| (it.status, it.summary)).collect()
+    }
+
+    #[test]
+    fn floor_and_freshness_are_inclusive() {
+        let passed = check(1_000, Some(3_600));
+        assert!(passed.iter().all(|it| it.0 == Status::Passed), "{passed:?}");
+        let failed = check(999, Some(3_601));
+        assert!(failed.iter().all(|it| it.0 == Status::Failed), "{failed:?}");
+        assert_eq!(failed[0].1, "only 999 rows");
+        assert_eq!(failed[1].1, "the newest is 1 hour older than the backup");
+    }
+
+    #[test]
+    fn an_empty_table_is_not_fresh() {
+        assert_eq!(check(0, None)[1].0, Status::Failed);
+    }
+}

@@ -1,0 +1,424 @@
+//! Which databases are drilled, and which backup of each.
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use lambda_runtime::Diagnostic;
+use serde::{Deserialize, Serialize};
+use shared::backup::{BackupId, DatabaseName, InvalidBackupId};
+use shared::config::{LayerError, read_policy};
+use shared::error::Name;
+use shared::history;
+use shared::policy::{DrillPolicy, Policy};
+use shared::sealed::sha256;
+use shared::store::{Bucket, StoreError};
+
+use crate::request::{DrillItem, DrillKind};
+use crate::{Function, calendar, choice, diagnostic};
+
+/// Clocks differ by less.
+const AHEAD_MAX: SignedDuration = SignedDuration::from_mins(5);
+/// With two drills each they stay far below the state machine's 256 KB.
+const DATABASES_MAX: usize = 100;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Choose {
+    /// What the state machine was started with.
+    pub request: DrillRequest,
+    pub execution: String,
+    /// When the state machine came to this step: its own clock, the same on every retry.
+    pub started: Timestamp,
+}
+
+/// All optional, so that `{}` drills the latest backup of every database now.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrillRequest {
+    #[serde(default)]
+    pub kind: DrillKind,
+    #[serde(default)]
+    pub scheduled_time: Option<Timestamp>,
+    #[serde(default)]
+    pub databases: Option<Vec<String>>,
+    /// Of the one database that is named; it need not be verified.
+    #[serde(default)]
+    pub backup_id: Option<String>,
+    /// A person's name, for the evidence.
+    #[serde(default)]
+    pub started_by: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Chosen {
+    pub drills: Vec<DrillItem>,
+    /// Databases without a drill policy: nothing of them is ever proven.
+    pub not_drilled: Vec<DatabaseName>,
+    /// Today is a holiday: to be asked again then.
+    pub not_before: Option<Timestamp>,
+}
+
+/// Nothing was chosen, so nothing is drilled.
+#[derive(Debug, thiserror::Error)]
+pub enum ChooseError {
+    #[error("nothing can be drilled")]
+    Layer(#[source] LayerError),
+    #[error(
+        "there is nothing to drill: no database in lifeboat.toml has a [database.drill] block, so no backup is ever proven; add one, with a [[target]] to drill on, and deploy"
+    )]
+    NoDrillConfigured,
+    #[error("`databases` is an empty list: name at least one, or leave it out for all")]
+    NoDatabaseAsked,
+    #[error("lifeboat.toml does not know {}: correct `databases`; it knows {}", unknown.join(", "), known.join(", "))]
+    UnknownDatabases {
+        unknown: Vec<String>,
+        known: Vec<String>,
+    },
+    #[error(
+        "{} cannot be drilled: lifeboat.toml has no [database.drill] block for it; add one and deploy",
+        .0.join(", ")
+    )]
+    WithoutPolicy(Vec<String>),
+    #[error("backup_id {given:?}: name the one database that it is of in `databases`")]
+    BackupWithoutDatabase { given: String },
+    #[error("backup_id")]
+    BackupId(#[source] InvalidBackupId),
+    #[error("started_by is {0} characters long: write a name of 1 to 80 on one line")]
+    StartedBy(usize),
+    #[error("scheduled_time {0} is in the future: leave it out for a drill now")]
+    InFuture(Timestamp),
+    #[error(
+        "{asked} databases are more than the {DATABASES_MAX} that one run can carry: start several runs, each with part of them in `databases`"
+    )]
+    TooMany { asked: usize },
+    #[error("TIME_ZONE: {name:?} is no IANA time zone: correct the stack's parameter TimeZone")]
+    TimeZone {
+        name: String,
+        #[source]
+        source: jiff::Error,
+    },
+    #[error("look for what {database} has in the vault")]
+    Storage {
+        database: DatabaseName,
+        #[source]
+        source: StoreError,
+    },
+}
+
+impl From<ChooseError> for Diagnostic {
+    fn from(error: ChooseError) -> Self {
+        let name = match &error {
+            ChooseError::Storage { source, .. } => source.name(),
+            ChooseError::Layer(_)
+            | ChooseError::NoDrillConfigured
+            | ChooseError::NoDatabaseAsked
+            | ChooseError::UnknownDatabases { .. }
+            | ChooseError::WithoutPolicy(_)
+            | ChooseError::BackupWithoutDatabase { .. }
+            | ChooseError::BackupId(_)
+            | ChooseError::StartedBy(_)
+            | ChooseError::InFuture(_)
+            | ChooseError::TooMany { .. }
+            | ChooseError::TimeZone { .. } => Name::Refused,
+        };
+        diagnostic(name, &error)
+    }
+}
+
+/// Changes nothing; the same request chooses the same, if nothing happened meanwhile.
+pub async fn choose(function: &Function, asked: Choose) -> Result<Chosen, ChooseError> {
+    let policy = read_policy(&function.config.layer_root).map_err(ChooseError::Layer)?;
+    let due = decide(&policy, &asked)?;
+    if let Some(not_before) = wait_for(function, &policy, &asked)? {
+        return Ok(Chosen {
+            drills: Vec::new(),
+            not_drilled: due.not_drilled,
+            not_before: Some(not_before),
+        });
+    }
+    let mut drills = Vec::new();
+    for (database, drill) in &due.databases {
+        let turns = turns(&function.vault, database, due.backup_id, &asked).await;
+        let turns = turns.map_err(|source| ChooseError::Storage {
+            database: database.clone(),
+            source,
+        })?;
+        drills.extend(
+            turns
+                .into_iter()
+                .map(|turn| item(&asked, database, drill, turn)),
+        );
+    }
+    tracing::info!(
+        execution = asked.execution,
+        n_drills = drills.len(),
+        n_not_drilled = due.not_drilled.len(),
+        "chose what to drill"
+    );
+    Ok(Chosen {
+        drills,
+        not_drilled: due.not_drilled,
+        not_before: None,
+    })
+}
+
+#[derive(Debug)]
+struct Due<'a> {
+    databases: Vec<(DatabaseName, &'a DrillPolicy)>,
+    backup_id: Option<BackupId>,
+    not_drilled: Vec<DatabaseName>,
+}
+
+fn decide<'a>(policy: &'a Policy, asked: &Choose) -> Result<Due<'a>, ChooseError> {
+    let request = &asked.request;
+    if let Some(scheduled) = request.scheduled_time
+        && scheduled > asked.started + AHEAD_MAX
+    {
+        return Err(ChooseError::InFuture(scheduled));
+    }
+    if let Some(by) = &request.started_by {
+        let length = by.chars().count();
+        if !(1..=80).contains(&length) || by.chars().any(char::is_control) {
+            return Err(ChooseError::StartedBy(length));
+        }
+    }
+    let names = asked_names(policy, request)?;
+    let backup_id = match &request.backup_id {
+        Some(given) if request.databases.is_none() || names.len() != 1 => {
+            let given = given.clone();
+            return Err(ChooseError::BackupWithoutDatabase { given });
+        }
+        Some(given) => Some(given.parse().map_err(ChooseError::BackupId)?),
+        None => None,
+    };
+    let mut due = Due {
+        databases: Vec::new(),
+        backup_id,
+        not_drilled: Vec::new(),
+    };
+    for database in policy
+        .databases
+        .iter()
+        .filter(|it| names.contains(&it.name))
+    {
+        match &database.drill {
+            Some(drill) => due.databases.push((database.name.clone(), drill)),
+            None => due.not_drilled.push(database.name.clone()),
+        }
+    }
+    if request.databases.is_some() && !due.not_drilled.is_empty() {
+        let names = due.not_drilled.iter().map(ToString::to_string).collect();
+        return Err(ChooseError::WithoutPolicy(names));
+    }
+    match due.databases.len() {
+        0 => Err(ChooseError::NoDrillConfigured),
+        asked if asked > DATABASES_MAX => Err(ChooseError::TooMany { asked }),
+        _ => Ok(due),
+    }
+}
+
+fn asked_names(policy: &Policy, request: &DrillRequest) -> Result<Vec<DatabaseName>, ChooseError> {
+    let known: Vec<DatabaseName> = policy.databases.iter().map(|it| it.name.clone()).collect();
+    let Some(asked) = &request.databases else {
+        return Ok(known);
+    };
+    if asked.is_empty() {
+        return Err(ChooseError::NoDatabaseAsked);
+    }
+    let is_known = |name: &&String| known.iter().any(|it| it.as_str() == **name);
+    let unknown: Vec<String> = asked.iter().filter(|it| !is_known(it)).cloned().collect();
+    if unknown.is_empty() {
+        let is_asked = |it: &DatabaseName| asked.iter().any(|name| name == it.as_str());
+        return Ok(known.into_iter().filter(is_asked).collect());
+    }
+    let known = known.iter().map(ToString::to_string).collect();
+    Err(ChooseError::UnknownDatabases { unknown, known })
+}
+
+/// Only a run that the schedule began waits; whoever starts one by hand means now.
+fn wait_for(
+    function: &Function,
+    policy: &Policy,
+    asked: &Choose,
+) -> Result<Option<Timestamp>, ChooseError> {
+    let is_scheduled = asked.request.scheduled_time.is_some();
+    if !is_scheduled || asked.request.kind != DrillKind::Monthly {
+        return Ok(None);
+    }
+    let name = &function.config.time_zone;
+    let zone = TimeZone::get(name).map_err(|source| ChooseError::TimeZone {
+        name: name.clone(),
+        source,
+    })?;
+    // Asked again after the wait, it is the clock that counts.
+    Ok(calendar::not_before(asked.started, &zone, &policy.holidays))
+}
+
+/// A backup and why, or why there is none.
+type Turn = Result<(BackupId, String), String>;
+
+async fn turns(
+    vault: &Bucket,
+    database: &DatabaseName,
+    backup_id: Option<BackupId>,
+    asked: &Choose,
+) -> Result<Vec<Turn>, StoreError> {
+    if let Some(id) = backup_id {
+        let is_there = history::is_committed(vault, database, id).await?;
+        let missing =
+            || format!("{database} has no backup {id}: list the vault for those that it has");
+        let turn = is_there.then(|| (id, "asked for by its id".to_owned()));
+        return Ok(vec![turn.ok_or_else(missing)]);
+    }
+    let backups = history::backups(vault, database).await?;
+    let latest = history::newest_verified(vault, database, backups.iter().copied()).await?;
+    let Some(latest) = latest else {
+        return Ok(vec![Err(format!(
+            "{database} has no verified backup: nothing can be drilled, and nothing could be restored; see why the nightly backup fails"
+        ))]);
+    };
+    let mut turns = vec![Ok((latest.id, "the latest verified backup".to_owned()))];
+    if asked.request.kind != DrillKind::Monthly {
+        return Ok(turns);
+    }
+    let drilled = history::drills(vault, database).await?;
+    let rotation = choice::rotation(&backups, &drilled, asked.started);
+    for (id, last) in rotation.into_iter().take(history::LOOK_BACK_MAX) {
+        let is_verified = history::verified(vault, database, id).await?.is_some();
+        if id != latest.id && is_verified && history::is_committed(vault, database, id).await? {
+            let reason = match last {
+                None => "a week old or more, and never drilled before".to_owned(),
+                Some(at) => format!(
+                    "a week old or more, and last drilled the longest time ago ({})",
+                    shared::words::time(at)
+                ),
+            };
+            turns.push(Ok((id, reason)));
+            break;
+        }
+    }
+    Ok(turns)
+}
+
+fn item(asked: &Choose, database: &DatabaseName, drill: &DrillPolicy, turn: Turn) -> DrillItem {
+    let (backup_id, reason, problem) = match turn {
+        Ok((id, reason)) => (Some(id), reason, None),
+        Err(problem) => (None, String::new(), Some(problem)),
+    };
+    let subject = backup_id.map_or_else(|| "none".to_owned(), |id| id.to_string());
+    // The same on every retry, and another for every execution.
+    let nonce = sha256(format!("{}\n{database}\n{subject}", asked.execution).as_bytes());
+    let at = asked.started.strftime("%Y%m%dT%H%M%SZ").to_string();
+    let drill_id = format!("{at}-{}", &nonce[..8]);
+    let by_schedule = format!("the {} schedule", asked.request.kind);
+    let started_by = match (&asked.request.started_by, asked.request.scheduled_time) {
+        (Some(name), _) => name.clone(),
+        (None, Some(_)) => by_schedule,
+        (None, None) => "somebody who gave no name".to_owned(),
+    };
+    DrillItem {
+        scratch: DrillItem::scratch_name(&drill_id),
+        drill_id,
+        kind: asked.request.kind,
+        database: database.clone(),
+        backup_id,
+        problem,
+        reason,
+        target: drill.target.clone(),
+        started_at: asked.started,
+        started_by,
+        execution: asked.execution.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const POLICY: &str = "
+        recipients = ['age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p',
+                      'age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj']
+        [[target]]
+        name = 'standby'
+        [[database]]
+        name = 'app'
+        provider = 'postgres'
+        [database.drill]
+        target = 'standby'
+        [[database]]
+        name = 'blog'
+        provider = 'postgres'
+    ";
+
+    fn asked(request: Value) -> Choose {
+        serde_json::from_value(
+            json!({"request": request, "execution": "arn:e", "started": "2026-11-22T02:00:00Z"}),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_database_without_a_policy_is_told_apart_and_refused_when_asked_for() {
+        let policy = Policy::parse(POLICY).unwrap();
+        let due = decide(&policy, &asked(json!({}))).unwrap();
+        assert_eq!(due.databases.len(), 1);
+        assert_eq!(due.not_drilled[0].as_str(), "blog");
+        for (request, expected) in [
+            (json!({"databases": ["blog"]}), "blog cannot be drilled"),
+            (json!({"databases": ["shop"]}), "does not know shop"),
+            (json!({"databases": []}), "an empty list"),
+            (
+                json!({"backup_id": "20261121T010000Z-nightly"}),
+                "name the one database",
+            ),
+            (
+                json!({"databases": ["app"], "backup_id": "latest"}),
+                "backup_id",
+            ),
+            (
+                json!({"scheduled_time": "2026-11-22T02:06:00Z"}),
+                "in the future",
+            ),
+            (json!({"started_by": ""}), "started_by is 0 characters"),
+        ] {
+            let error = decide(&policy, &asked(request.clone())).unwrap_err();
+            assert!(error.to_string().contains(expected), "{request}: {error}");
+        }
+    }
+
+    #[test]
+    fn without_any_policy_it_is_said_that_nothing_is_ever_proven() {
+        let text = POLICY.replace("[database.drill]\n        target = 'standby'", "");
+        let policy = Policy::parse(&text).unwrap();
+        let error = decide(&policy, &asked(json!({}))).unwrap_err().to_string();
+        assert!(error.contains("no backup is ever proven"), "{error}");
+    }
+
+    #[test]
+    fn a_retry_names_the_same_drill_and_another_execution_does_not() {
+        let policy = Policy::parse(POLICY).unwrap();
+        let asked = asked(json!({"started_by": "Ada"}));
+        let drill = policy.databases[0].drill.as_ref().unwrap();
+        let turn = || {
+            Ok((
+                "20261121T010000Z-nightly".parse().unwrap(),
+                "latest".to_owned(),
+            ))
+        };
+        let name = &policy.databases[0].name;
+        let one = item(&asked, name, drill, turn());
+        assert_eq!(one, item(&asked, name, drill, turn()));
+        assert_eq!(one.started_by, "Ada");
+        assert!(
+            one.scratch.starts_with("lifeboat_drill_20261122t020000z_"),
+            "{}",
+            one.scratch
+        );
+        assert!(one.scratch.len() < 63);
+        let other = Choose {
+            execution: "arn:f".to_owned(),
+            ..asked
+        };
+        assert_ne!(one.drill_id, item(&other, name, drill, turn()).drill_id);
+    }
+}

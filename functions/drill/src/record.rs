@@ -1,0 +1,340 @@
+//! The end of every drill: evidence, a page for people, and a verdict.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+use shared::backup::{BackupId, DatabaseName};
+use shared::config::read_policy;
+use shared::history;
+use shared::key::Key;
+use shared::manifest::{Content, Manifest, Totals};
+use shared::restore::Advance;
+use shared::sealed::sha256;
+use shared::store::{Bucket, StoreErrorKind};
+use shared::telemetry;
+use shared::verdict::{Check, FORMAT, Finding, Verdict, decide};
+
+use crate::checks::proof;
+use crate::error::DrillError;
+use crate::evidence::{Evidence, Hashed, Prediction, RestsOn, Teardown, Versions};
+use crate::objectives::objectives;
+use crate::request::{DrillItem, Failure, Record};
+use crate::restoring::open_backup;
+use crate::steps::Steps;
+use crate::timing::timing;
+use crate::{Function, Invocation, earlier, report, verdict};
+
+/// Of findings in the answer; all are in the evidence.
+const FINDINGS_MAX: usize = 10;
+const MESSAGE_BYTES_MAX: usize = 1_000;
+/// Guards the reader's memory.
+const EVIDENCE_BYTES_MAX: u64 = 64 << 20;
+/// Verified backups looked at for gaps.
+const GAPS_MAX: usize = 12;
+
+/// Shaped as verify's report, so that the alert about either reads the same.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Recorded {
+    pub database: DatabaseName,
+    pub backup_id: Option<BackupId>,
+    pub verdict: Verdict,
+    /// The worst; all of them are in the evidence.
+    pub findings: Vec<Finding>,
+    pub findings_total: usize,
+    /// Budgets and objectives, in words.
+    pub missed: Vec<String>,
+    pub is_destroyed: bool,
+    pub seconds: f64,
+    pub verdict_key: Option<String>,
+    pub evidence_key: String,
+    pub report_key: String,
+}
+
+/// Writes page, evidence and verdict, in that order: only the last one makes anything proven.
+/// A second run completes what the first has begun, and changes none of it.
+pub async fn record(
+    function: &Function,
+    invocation: &Invocation,
+    step: Record,
+) -> Result<Recorded, DrillError> {
+    let vault = &function.vault;
+    let drill = &step.drill;
+    let key = |file| {
+        Key::Evidence {
+            database: &drill.database,
+            at: drill.started_at,
+            nonce: nonce(drill),
+            file,
+        }
+        .to_string()
+    };
+    let (evidence_key, report_key) = (key("drill.json"), key("drill.html"));
+    let evidence = match written(vault, &evidence_key).await? {
+        Some(evidence) => evidence,
+        None => {
+            let mut evidence = gather(function, invocation, &step).await?;
+            let page = report::page(&evidence).into_bytes();
+            let page = put(vault, &report_key, page, "the report").await?;
+            evidence.rests_on.report_sha256 = Some(sha256(&page));
+            let json = json(&evidence, "the evidence")?;
+            put(vault, &evidence_key, json, "the evidence").await?;
+            evidence
+        }
+    };
+    let verdict_key = write_verdict(vault, &evidence).await?;
+    tell(&evidence, invocation.now());
+    Ok(answer(&evidence, (verdict_key, evidence_key, report_key)))
+}
+
+/// The second half of the drill's id.
+fn nonce(drill: &DrillItem) -> &str {
+    let id = drill.drill_id.as_str();
+    id.rsplit('-').next().unwrap_or(id)
+}
+
+async fn written(vault: &Bucket, key: &str) -> Result<Option<Evidence>, DrillError> {
+    match vault.get(key, None, EVIDENCE_BYTES_MAX).await {
+        Ok(json) => serde_json::from_slice(&json)
+            .map(Some)
+            .map_err(|source| DrillError::Json {
+                what: "the evidence",
+                source,
+            }),
+        Err(error) if matches!(error.kind, StoreErrorKind::NotFound) => Ok(None),
+        Err(source) => Err(DrillError::Write {
+            what: "the evidence",
+            source,
+        }),
+    }
+}
+
+/// Writes, unless somebody has; what lies there then.
+async fn put(
+    vault: &Bucket,
+    key: &str,
+    bytes: Vec<u8>,
+    what: &'static str,
+) -> Result<Vec<u8>, DrillError> {
+    let failed = |source| DrillError::Write { what, source };
+    match vault.put_once(key, Bytes::from(bytes.clone())).await {
+        Ok(_) => Ok(bytes),
+        Err(error) if matches!(error.kind, StoreErrorKind::AlreadyExists) => vault
+            .get(key, None, EVIDENCE_BYTES_MAX)
+            .await
+            .map_err(failed),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn json(value: &impl Serialize, what: &'static str) -> Result<Vec<u8>, DrillError> {
+    serde_json::to_vec_pretty(value).map_err(|source| DrillError::Json { what, source })
+}
+
+async fn write_verdict(vault: &Bucket, evidence: &Evidence) -> Result<Option<String>, DrillError> {
+    let Some(record) = evidence.verdict_record() else {
+        return Ok(None);
+    };
+    let key = Key::Verdict {
+        database: &record.database,
+        id: record.backup_id,
+        at: record.finished_at,
+        nonce: nonce(&evidence.drill),
+        check: Check::Drill,
+    }
+    .to_string();
+    put(vault, &key, json(&record, "the verdict")?, "the verdict").await?;
+    Ok(Some(key))
+}
+
+async fn gather(
+    function: &Function,
+    invocation: &Invocation,
+    step: &Record,
+) -> Result<Evidence, DrillError> {
+    let drill = &step.drill;
+    let steps = Steps::read(&function.work, drill).await?;
+    let findings = verdict::findings(&steps, step.failure.as_ref());
+    // A backup that cannot be opened is what the findings are about.
+    let backup = open_backup(function, drill).await.ok();
+    let manifest = backup.as_ref().map(|it| &*it.manifest);
+    let policy = steps.plan.as_ref().map(|it| it.policy.clone());
+    let policy = policy.or_else(|| configured(function, drill));
+    let verdicts = match drill.backup_id {
+        Some(id) => earlier::verdicts(&function.vault, &drill.database, id).await,
+        None => Ok(Vec::new()),
+    };
+    let verdicts = verdicts.map_err(DrillError::Verdicts)?;
+    let verified = verified(function, &drill.database).await?;
+    let finished_at = invocation.now();
+    let timing = timing(drill.started_at, finished_at, &steps, policy.as_ref());
+    let provider = manifest.map(|it| it.source.provider);
+    let rto = timing.measured_rto_seconds;
+    let objectives = objectives(policy.as_ref(), provider, rto, &verified, finished_at);
+    let plan_json = json(&steps.plan, "the plan")?;
+    Ok(Evidence {
+        format: FORMAT,
+        drill: drill.clone(),
+        finished_at,
+        verdict: decide(&findings),
+        findings,
+        source: manifest.map(|it| it.source.clone()),
+        snapshot_at: manifest.map(|it| it.snapshot_at),
+        totals: steps.restored().map(totals).unwrap_or_default(),
+        checks: checks(&steps),
+        timing,
+        objectives,
+        prediction: Prediction {
+            before_seconds: steps.plan.as_ref().map(|it| it.prediction.seconds),
+            measured_seconds: rto,
+        },
+        teardown: Teardown {
+            is_destroyed: steps.is_destroyed(),
+            failure: step.teardown_failure.as_ref().map(in_words),
+        },
+        notes: notes(&steps),
+        versions: versions(&steps, manifest),
+        rests_on: RestsOn {
+            manifest_sha256: backup.as_ref().map(|it| it.manifest_sha256.clone()),
+            table_of_contents_sha256: manifest.and_then(toc_sha256),
+            verdicts: verdicts
+                .into_iter()
+                .map(|it| Hashed {
+                    key: it.key,
+                    sha256: it.sha256,
+                })
+                .collect(),
+            plan_sha256: steps.plan.as_ref().map(|_| sha256(&plan_json)),
+            report_sha256: None,
+        },
+        plan: steps.plan,
+    })
+}
+
+fn configured(function: &Function, drill: &DrillItem) -> Option<shared::policy::DrillPolicy> {
+    let policy = read_policy(&function.config.layer_root).ok()?;
+    policy.database(&drill.database)?.drill.clone()
+}
+
+/// The newest, newest first.
+async fn verified(
+    function: &Function,
+    database: &DatabaseName,
+) -> Result<Vec<BackupId>, DrillError> {
+    let vault = &function.vault;
+    let backups = history::backups(vault, database).await;
+    let mut verified = Vec::new();
+    for id in backups
+        .map_err(DrillError::Verdicts)?
+        .into_iter()
+        .take(GAPS_MAX)
+    {
+        let found = history::verified(vault, database, id).await;
+        verified.extend(found.map_err(DrillError::Verdicts)?.map(|it| it.id));
+    }
+    Ok(verified)
+}
+
+/// Of a drill that died between proof and checks, the proof.
+fn checks(steps: &Steps) -> Vec<crate::checks::CheckResult> {
+    let proof = steps.restored().and_then(|it| it.proof.as_ref());
+    match (steps.checks(), proof) {
+        (Some(checks), _) => checks.to_vec(),
+        (None, Some(proof)) => proof::checks(proof),
+        (None, None) => Vec::new(),
+    }
+}
+
+fn totals(advance: &Advance) -> Totals {
+    let proof = advance.proof.as_ref();
+    Totals {
+        tables: proof.map_or(0, |it| it.tables.len() as u64),
+        rows: proof.map_or(advance.rows, |it| {
+            it.tables.iter().map(|it| it.found_rows).sum()
+        }),
+        copy_bytes: advance.copy_bytes,
+        objects: 0,
+        stored_bytes: advance.bytes_read,
+        large_objects: proof.map_or(0, |it| {
+            it.large_objects.iter().map(|it| it.found_count).sum()
+        }),
+    }
+}
+
+fn in_words(failure: &Failure) -> String {
+    format!("{}: {}", failure.error, failure.cause)
+}
+
+fn notes(steps: &Steps) -> Vec<String> {
+    let own = steps.records.iter().flat_map(|it| it.notes.clone());
+    let engines = steps.restored().map(|it| it.notes.clone());
+    own.chain(engines.into_iter().flatten()).collect()
+}
+
+fn versions(steps: &Steps, manifest: Option<&Manifest>) -> Versions {
+    Versions {
+        lifeboat: env!("CARGO_PKG_VERSION").to_owned(),
+        source_server: manifest.map(|it| it.source.server_version.clone()),
+        target_server: steps
+            .plan
+            .as_ref()
+            .map(|it| it.target_server_version.clone()),
+        pg_dump: manifest.map(|it| it.tools.pg_dump.clone()),
+        archive: manifest.map(|it| it.archive_version.clone()),
+    }
+}
+
+fn toc_sha256(manifest: &Manifest) -> Option<String> {
+    let mut objects = manifest.objects.iter();
+    let toc = objects.find(|it| it.content == Content::TableOfContents);
+    toc.map(|it| it.sha256.clone())
+}
+
+/// For dashboards; what raises an alarm is the watch's own gauge.
+fn tell(evidence: &Evidence, now: Timestamp) {
+    let database = Some(evidence.drill.database.as_str());
+    let proven = if evidence.is_proven() { 1.0 } else { 0.0 };
+    telemetry::gauge(now, "DrillPassed", proven, database);
+    if let Some(seconds) = evidence.timing.measured_rto_seconds {
+        telemetry::gauge(now, "DrillRecoverySeconds", seconds, database);
+    }
+    tracing::info!(
+        database,
+        drill_id = evidence.drill.drill_id,
+        verdict = %evidence.verdict,
+        findings = evidence.findings.len(),
+        "drilled"
+    );
+}
+
+fn answer(
+    evidence: &Evidence,
+    (verdict_key, evidence_key, report_key): (Option<String>, String, String),
+) -> Recorded {
+    let mut findings = evidence.findings.clone();
+    let findings_total = findings.len();
+    findings.truncate(FINDINGS_MAX);
+    for finding in &mut findings {
+        if finding.message.len() > MESSAGE_BYTES_MAX {
+            let end = finding.message.floor_char_boundary(MESSAGE_BYTES_MAX);
+            finding.message.truncate(end);
+            finding.message.push('…');
+        }
+    }
+    let started_at = evidence.drill.started_at;
+    Recorded {
+        database: evidence.drill.database.clone(),
+        backup_id: evidence.drill.backup_id,
+        verdict: evidence.verdict,
+        findings,
+        findings_total,
+        missed: evidence.missed(),
+        is_destroyed: evidence.teardown.is_destroyed,
+        seconds: evidence
+            .finished_at
+            .duration_since(started_at)
+            .as_secs_f64(),
+        verdict_key,
+        evidence_key,
+        report_key,
+    }
+}
