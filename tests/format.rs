@@ -30,7 +30,7 @@ enum Load {
 }
 
 /// The database with one object of every kind on the server of this major. Nobody writes to it.
-fn kinds(major: Major) -> &'static str {
+pub(crate) fn kinds(major: Major) -> &'static str {
     static MADE: [OnceLock<()>; Major::ALL.len()] = [const { OnceLock::new() }; Major::ALL.len()];
     let index = Major::ALL.iter().position(|it| *it == major).unwrap();
     MADE[index].get_or_init(|| every_kind::create(cluster(major), "kinds").unwrap());
@@ -38,7 +38,7 @@ fn kinds(major: Major) -> &'static str {
 }
 
 /// The database of a service with many tables, some of several MiB. Nobody writes to it.
-fn service(major: Major) -> &'static str {
+pub(crate) fn service(major: Major) -> &'static str {
     static MADE: [OnceLock<()>; Major::ALL.len()] = [const { OnceLock::new() }; Major::ALL.len()];
     let index = Major::ALL.iter().position(|it| *it == major).unwrap();
     MADE[index].get_or_init(|| sample::create_scaled(cluster(major), "service", 0.03).unwrap());
@@ -46,7 +46,7 @@ fn service(major: Major) -> &'static str {
 }
 
 /// Inherited columns come first in a restored child.
-const SERVICE_IN_ANOTHER_ORDER: [(&str, &str); 2] = [
+pub(crate) const SERVICE_IN_ANOTHER_ORDER: [(&str, &str); 2] = [
     (
         "work.sites",
         "SELECT id, name, location, area, foreman, closed_on FROM ONLY work.sites ORDER BY id",
@@ -58,16 +58,16 @@ const SERVICE_IN_ANOTHER_ORDER: [(&str, &str); 2] = [
 ];
 
 /// How a database is backed up.
-struct Taken {
-    major: Major,
-    database: &'static str,
-    connections: u32,
-    slice_mib: u32,
+pub(crate) struct Taken {
+    pub(crate) major: Major,
+    pub(crate) database: &'static str,
+    pub(crate) connections: u32,
+    pub(crate) slice_mib: u32,
 }
 
 impl Taken {
     /// Backs it up under a name of its own.
-    fn back_up(&self, name: &str) -> Backup {
+    pub(crate) fn back_up(&self, name: &str) -> Backup {
         let extra = format!(
             "connections = {}\nslice_mib = {}",
             self.connections, self.slice_mib
@@ -105,7 +105,7 @@ fn restore(name: &str, backup: &Backup, (cluster, copy): (&Cluster, &str), load:
 }
 
 /// Every table and large object of the copy is what the manifest says.
-fn assert_proven(cluster: &Cluster, backup: &Backup, copy: &str) {
+pub(crate) fn assert_proven(cluster: &Cluster, backup: &Backup, copy: &str) {
     let (recorded, found) = fingerprints_of_copy(cluster, &backup.manifest, copy);
     for (table, recorded) in &recorded {
         assert_eq!(Some(recorded), found.get(table), "{table:?}");

@@ -9,6 +9,7 @@ mod format;
 mod harness;
 mod infra;
 mod nightly;
+mod restore;
 mod restore_machine;
 mod roles;
 mod tidy;

@@ -31,3 +31,38 @@ pub fn assert_same_text(source: &str, copy: &str) {
     assert_eq!(source.len(), copy.len(), "one dump is longer");
     assert!(source.len() > 1000, "a dump without content: {source}");
 }
+
+/// Source and copy have the same schema, to the letter, and the same lines of rows, in whatever
+/// order slices were loaded in. The rows of `in_another_order` are compared by their own queries:
+/// their text differs though they are equal.
+pub fn assert_equal_database(
+    (source_cluster, source): (&Cluster, &str),
+    (copy_cluster, copy): (&Cluster, &str),
+    in_another_order: &[(&str, &str)],
+) {
+    let mut options = vec!["--no-subscriptions".to_owned()];
+    let both = |options: &[String]| {
+        [
+            dump_as_text(source_cluster, source, options),
+            dump_as_text(copy_cluster, copy, options),
+        ]
+    };
+    let [one, other] = both(&[&options[..], &["--schema-only".to_owned()]].concat());
+    assert_same_text(&one, &other);
+    options.extend(
+        in_another_order
+            .iter()
+            .map(|(table, _)| format!("--exclude-table-data={table}")),
+    );
+    let [one, other] = both(&options).map(|text| {
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.sort_unstable();
+        lines.join("\n")
+    });
+    assert_same_text(&one, &other);
+    for (table, query) in in_another_order {
+        let one = source_cluster.psql(source, query).unwrap();
+        assert!(!one.is_empty());
+        assert_eq!(one, copy_cluster.psql(copy, query).unwrap(), "{table}");
+    }
+}

@@ -33,7 +33,7 @@ pub(super) fn load(
         key: object.key.clone(),
         what,
     };
-    let mut numbers = Numbers {
+    let numbers = Numbers {
         stored_bytes: object.stored_bytes,
         ..Numbers::default()
     };
@@ -41,7 +41,7 @@ pub(super) fn load(
         Err(fault) => Err(WriteError::Stream(
             super::load::words(fault.kind).to_owned(),
         )),
-        Ok(opened) => write(connection, opened, &mut numbers),
+        Ok(opened) => write(connection, opened),
     };
     if let Err(WriteError::Pg(failure)) = written {
         return Err(failure);
@@ -68,11 +68,7 @@ impl From<io::Error> for WriteError {
     }
 }
 
-fn write(
-    connection: &mut Connection,
-    stream: impl Read,
-    numbers: &mut Numbers,
-) -> Result<(), WriteError> {
+fn write(connection: &mut Connection, stream: impl Read) -> Result<(), WriteError> {
     let mut archive = tar::Archive::new(stream);
     let mut message = String::new();
     let mut piece = vec![0; PIECE_BYTES];
@@ -101,8 +97,6 @@ fn write(
                 message.clear();
             }
         }
-        numbers.rows += 1;
-        numbers.copy_bytes += offset;
     }
     if !message.is_empty() {
         connection.query(&message).map_err(pg)?;

@@ -1,0 +1,96 @@
+//! Whole databases, equal to their sources by fingerprint and as `pg_dump` prints them.
+
+use localcloud::every_kind::{self, ROWS_IN_ANOTHER_ORDER};
+use localcloud::postgres::Major;
+
+use super::{assert_advance_is_proven, everything, restore};
+use crate::format::{SERVICE_IN_ANOTHER_ORDER, Taken, assert_proven, kinds, service};
+use crate::harness::{assert_equal_database, cluster, engine};
+
+fn comes_back(name: &str, taken: &Taken, connections: u32, in_another_order: &[(&str, &str)]) {
+    let cluster = cluster(taken.major);
+    let backup = taken.back_up(name);
+    let copy = format!("{name} copy");
+    let order = everything(name, connections);
+    let advance = engine(restore(&backup, (cluster, &copy), &order)).unwrap();
+    let source = (cluster, taken.database);
+    assert_equal_database(source, (cluster, &copy), in_another_order);
+    assert_proven(cluster, &backup, &copy);
+    assert_advance_is_proven(&advance);
+    assert_eq!(advance.rows, backup.manifest.totals.rows);
+    assert_eq!(advance.copy_bytes, backup.manifest.totals.copy_bytes);
+}
+
+fn every_kind_comes_back(major: Major, connections: u32) {
+    let taken = Taken {
+        major,
+        database: kinds(major),
+        connections: 2,
+        slice_mib: 1,
+    };
+    let name = format!("engine-kinds-{}-{connections}", major.0);
+    comes_back(&name, &taken, connections, &ROWS_IN_ANOTHER_ORDER);
+}
+
+#[test]
+fn every_kind_of_object_is_restored_on_15_with_1_connection() {
+    every_kind_comes_back(Major::V15, 1);
+}
+
+#[test]
+fn every_kind_of_object_is_restored_on_15_with_4_connections() {
+    every_kind_comes_back(Major::V15, 4);
+}
+
+#[test]
+fn every_kind_of_object_is_restored_on_16_with_4_connections() {
+    every_kind_comes_back(Major::V16, 4);
+}
+
+#[test]
+fn every_kind_of_object_is_restored_on_18_with_1_connection() {
+    every_kind_comes_back(Major::V18, 1);
+}
+
+#[test]
+fn every_kind_of_object_is_restored_on_18_with_4_connections() {
+    every_kind_comes_back(Major::V18, 4);
+}
+
+#[test]
+fn a_service_with_many_tables_is_restored_from_slices() {
+    let major = Major::V15;
+    let taken = Taken {
+        major,
+        database: service(major),
+        connections: 4,
+        slice_mib: 1,
+    };
+    comes_back("engine-service", &taken, 4, &SERVICE_IN_ANOTHER_ORDER);
+}
+
+#[test]
+fn latin1_is_restored_byte_for_byte() {
+    let major = Major::V15;
+    every_kind::create_latin1(cluster(major), "engine latin").unwrap();
+    let taken = Taken {
+        major,
+        database: "engine latin",
+        connections: 1,
+        slice_mib: 256,
+    };
+    comes_back("engine-latin1", &taken, 2, &[]);
+}
+
+#[test]
+fn bytes_without_an_encoding_are_restored_byte_for_byte() {
+    let major = Major::V18;
+    every_kind::create_sql_ascii(cluster(major), "engine ascii").unwrap();
+    let taken = Taken {
+        major,
+        database: "engine ascii",
+        connections: 1,
+        slice_mib: 256,
+    };
+    comes_back("engine-sql-ascii", &taken, 2, &[]);
+}
