@@ -1,6 +1,8 @@
 //! The restore engine: what it makes of a backup is equal to the source, however it was interrupted.
 
 mod interrupted;
+mod scratches;
+mod tables;
 mod whole;
 
 use std::time::{Duration, Instant};

@@ -9,6 +9,8 @@ mod lifeboat;
 mod measured;
 mod pipeline;
 mod report;
+mod restore;
+mod restore_report;
 mod stage;
 
 use std::path::{Path, PathBuf};
@@ -20,22 +22,32 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::contestant::Contestant;
 use crate::report::Report;
+use crate::restore::Restorer;
+use crate::restore_report::RestoreReport;
 use crate::stage::Stage;
 
 /// Between contestants: what the one before wrote is on the disk, and nothing else is going on.
 const REST: Duration = Duration::from_secs(1);
 
 const USAGE: &str =
-    "usage: bench [--runs N] [--scale X] [--connections N] [--output DIR] [--chart FILE]
+    "usage: bench [--only backup|restore] [--runs N] [--scale X] [--connections N] [--output DIR] [--chart FILE]
+  --only         leave out the other half (both)
   --runs         rounds of which the median counts (3)
   --scale        1 is 1.15 GB of COPY text (1)
   --connections  of Lifeboat, pg_dump -j and the floor (2: what the function's two vCPUs get)
-  --output       where bench-<time>.json goes (.)
-  --chart        where the chart goes (beside it, bench-<time>.svg)";
+  --output       where bench-<time>.json and bench-<time>-restore.json go (.)
+  --chart        where the chart goes (beside it, bench-<time>.svg); that of restore is beside the JSON";
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Half {
+    Backup,
+    Restore,
+}
+
 struct Arguments {
+    only: Option<Half>,
     runs: usize,
     scale: f64,
     connections: u32,
@@ -49,6 +61,7 @@ fn main() -> ExitCode {
         // This program again, around a contestant or as one.
         Some(measured::COMMAND) => measured::run(&arguments[1..]),
         Some(floor::COMMAND) => floor::run(),
+        Some(restore::COMMAND) => restore::run(),
         _ => parse(&arguments).and_then(|arguments| start(&arguments)),
     };
     match done {
@@ -62,6 +75,7 @@ fn main() -> ExitCode {
 
 fn parse(words: &[String]) -> Result<Arguments, Error> {
     let mut arguments = Arguments {
+        only: None,
         runs: 3,
         scale: 1.0,
         connections: 2,
@@ -72,6 +86,8 @@ fn parse(words: &[String]) -> Result<Arguments, Error> {
     while let Some(word) = words.next() {
         let value = words.next().ok_or(USAGE)?;
         match word.as_str() {
+            "--only" if value == "backup" => arguments.only = Some(Half::Backup),
+            "--only" if value == "restore" => arguments.only = Some(Half::Restore),
             "--runs" => arguments.runs = value.parse()?,
             "--scale" => arguments.scale = value.parse()?,
             "--connections" => arguments.connections = value.parse()?,
@@ -104,6 +120,16 @@ async fn bench(arguments: &Arguments) -> Result<ExitCode, Error> {
     )]
     let started_at = Timestamp::now();
     let stage = Stage::set(arguments.scale, arguments.connections).await?;
+    if arguments.only != Some(Half::Restore) {
+        backups(arguments, &stage, started_at).await?;
+    }
+    if arguments.only != Some(Half::Backup) {
+        restores(arguments, &stage, started_at).await?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn backups(arguments: &Arguments, stage: &Stage, started_at: Timestamp) -> Result<(), Error> {
     let contestants = Contestant::all(arguments.connections);
     let mut samples = Vec::new();
 
@@ -129,10 +155,50 @@ async fn bench(arguments: &Arguments) -> Result<ExitCode, Error> {
             samples.push(sample);
         }
     }
-    let report = Report::new(&stage, arguments.runs, started_at, samples);
+    let report = Report::new(stage, arguments.runs, started_at, samples);
     println!("\n{}", report.table());
-    write(arguments, &report, started_at)?;
-    Ok(ExitCode::SUCCESS)
+    write(arguments, &report, started_at)
+}
+
+async fn restores(
+    arguments: &Arguments,
+    stage: &Stage,
+    started_at: Timestamp,
+) -> Result<(), Error> {
+    println!("bench: put ours and stock archives into the storage");
+    let at = started_at + jiff::SignedDuration::from_hours(1);
+    let taken = restore::prepare(stage, at).await?;
+    let mut samples = Vec::new();
+    let restorers = Restorer::ALL;
+    for round in 0..arguments.runs {
+        for turn in 0..restorers.len() {
+            let restorer = restorers[(turn + round) % restorers.len()];
+            let sample = restore::perform(stage, restorer, &taken).await?;
+            println!(
+                "bench: round {} of {}: {:<34} {:>7.2} s, load {:.1} before",
+                round + 1,
+                arguments.runs,
+                sample.restorer,
+                sample.wall_seconds,
+                sample.load_before
+            );
+            samples.push(sample);
+        }
+    }
+    let report = RestoreReport::new(stage, arguments.runs, started_at, samples);
+    println!("\n{}", report.table());
+    let name = started_at.strftime("bench-%Y%m%dT%H%M%SZ-restore");
+    let json = arguments.output.join(format!("{name}.json"));
+    let chart = arguments.output.join(format!("{name}.svg"));
+    std::fs::create_dir_all(&arguments.output)?;
+    std::fs::write(&json, serde_json::to_string_pretty(&report)? + "\n")?;
+    std::fs::write(&chart, chart::restore_svg(&report))?;
+    println!(
+        "bench: written to {} and {}",
+        json.display(),
+        chart.display()
+    );
+    Ok(())
 }
 
 fn write(arguments: &Arguments, report: &Report, started_at: Timestamp) -> Result<(), Error> {

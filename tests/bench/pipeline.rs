@@ -16,14 +16,14 @@ pub(crate) struct Taken {
 }
 
 /// A started program does not outlive whoever waits for it.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Running {
-    fn start(measured: &mut Measured) -> std::io::Result<Self> {
+    pub(crate) fn start(measured: &mut Measured) -> std::io::Result<Self> {
         measured.command.spawn().map(Self)
     }
 
-    fn end(mut self, name: &str) -> Result<(), Error> {
+    pub(crate) fn end(mut self, name: &str) -> Result<(), Error> {
         check(self.0.wait()?.success(), name)
     }
 }
@@ -110,7 +110,7 @@ fn pg_dump(paths: &Paths) -> std::io::Result<Measured> {
     Ok(measured)
 }
 
-fn aws(paths: &Paths) -> std::io::Result<Measured> {
+pub(crate) fn aws(paths: &Paths) -> std::io::Result<Measured> {
     let mut measured = Measured::new(&paths.work, "aws", &paths.aws)?;
     measured.command.envs(&paths.aws_environment);
     // Nobody's own settings.

@@ -250,7 +250,7 @@ fn targets(medians: &[Line], verify_wall_seconds: f64) -> Vec<Target> {
         .collect()
 }
 
-fn target(what: String, measured: f64, limit: Limit) -> Target {
+pub(crate) fn target(what: String, measured: f64, limit: Limit) -> Target {
     let is_met = match limit {
         Limit::AtMost(limit) => measured <= limit,
         Limit::AtLeast(limit) => measured >= limit,
@@ -263,7 +263,7 @@ fn target(what: String, measured: f64, limit: Limit) -> Target {
     }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

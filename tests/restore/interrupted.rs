@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use localcloud::cutting_proxy::{Cut, CuttingProxy};
 use localcloud::postgres::{Cluster, Major, SUPERUSER};
+use localcloud::sample;
 use shared::database_url::DatabaseUrl;
 use shared::error::Name;
 use shared::restore::{self, Advance, Order};
@@ -63,9 +64,10 @@ fn ledger(database: &str) -> String {
 #[test]
 fn a_restore_in_many_short_invocations_ends_equal() {
     let (database, order) = ("engine short", everything("engine-short", 2));
+    let backup = backup();
     let advance = engine(async {
-        create(backup(), server(), database).await;
-        let opened = open(backup()).await;
+        create(backup, server(), database).await;
+        let opened = open(backup).await;
         let target = url(server(), database);
         let mut invocations = 0;
         loop {
@@ -84,7 +86,7 @@ fn a_restore_in_many_short_invocations_ends_equal() {
         }
     });
     assert_advance_is_proven(&advance);
-    assert_eq!(advance.rows, backup().manifest.totals.rows);
+    assert_eq!(advance.rows, backup.manifest.totals.rows);
     engine(go_on(database, &order));
     assert_is_the_source(database);
 }
@@ -96,9 +98,10 @@ fn backends_that_are_terminated_again_and_again_lose_nothing() {
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
          WHERE datname = '{database}' AND application_name = 'lifeboat'"
     );
+    let backup = backup();
     engine(async {
-        create(backup(), server(), database).await;
-        let opened = open(backup()).await;
+        create(backup, server(), database).await;
+        let opened = open(backup).await;
         let target = url(server(), database);
         let mut cuts = 0;
         let mut before = String::new();
@@ -153,9 +156,10 @@ fn connections_that_are_cut_in_the_middle_of_rows_lose_nothing() {
         port: proxy.port(),
         ..direct
     };
+    let backup = backup();
     engine(async {
-        create(backup(), server(), database).await;
-        let opened = open(backup()).await;
+        create(backup, server(), database).await;
+        let opened = open(backup).await;
         for cut in [Cut::Reset, Cut::Close, Cut::Reset] {
             let advance = restore::advance(&opened, &through, &order, in_an_hour());
             let cut = async {
@@ -226,9 +230,10 @@ fn a_server_that_crashes_takes_jobs_and_their_records_with_it() {
 #[test]
 fn two_invocations_at_once_never_do_the_same_twice() {
     let (database, order) = ("engine twice", everything("engine-twice", 2));
+    let backup = backup();
     engine(async {
-        create(backup(), server(), database).await;
-        let opened = open(backup()).await;
+        create(backup, server(), database).await;
+        let opened = open(backup).await;
         let target = url(server(), database);
         let one = restore::advance(&opened, &target, &order, in_an_hour());
         let other = async {
@@ -258,9 +263,10 @@ fn ledger_is_absent(database: &str) -> bool {
 #[test]
 fn another_order_or_another_plan_does_not_continue_a_restore() {
     let (database, order) = ("engine plans", everything("engine-plan-1", 2));
+    let backup = backup();
     engine(async {
-        create(backup(), server(), database).await;
-        let opened = open(backup()).await;
+        create(backup, server(), database).await;
+        let opened = open(backup).await;
         let target = url(server(), database);
         let soon = || Instant::now() + Duration::from_millis(300);
         let _begun = restore::advance(&opened, &target, &order, soon()).await;
