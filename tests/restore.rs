@@ -1,6 +1,7 @@
 //! The restore engine: what it makes of a backup is equal to the source, however it was interrupted.
 
 mod interrupted;
+mod parts;
 mod scratches;
 mod tables;
 mod whole;
@@ -43,7 +44,7 @@ async fn create(backup: &Backup, cluster: &Cluster, database: &str) {
 }
 
 /// Restores without a deadline, and removes the ledger.
-async fn restore(
+async fn restore_whole(
     backup: &Backup,
     (cluster, database): (&Cluster, &str),
     order: &Order,

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use localcloud::cutting_proxy::{Cut, CuttingProxy};
 use localcloud::postgres::{Cluster, Major, SUPERUSER};
-use localcloud::sample;
 use shared::database_url::DatabaseUrl;
 use shared::error::Name;
 use shared::restore::{self, Advance, Order};
@@ -190,6 +189,14 @@ fn connections_that_are_cut_in_the_middle_of_rows_lose_nothing() {
 fn a_server_that_crashes_takes_jobs_and_their_records_with_it() {
     let source = backup();
     let target = Cluster::temporary(MAJOR).unwrap();
+    // Mappings of users are for roles, whoever owns them.
+    target
+        .psql(
+            "postgres",
+            "CREATE ROLE harbour_app; CREATE ROLE harbour_readonly; CREATE ROLE harbour_owner;
+             CREATE ROLE harbour_support",
+        )
+        .unwrap();
     let (database, order) = ("engine crashed", everything("engine-crashed", 2));
     let order = Order {
         owners: false,

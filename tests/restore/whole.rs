@@ -3,7 +3,7 @@
 use localcloud::every_kind::{self, ROWS_IN_ANOTHER_ORDER};
 use localcloud::postgres::Major;
 
-use super::{assert_advance_is_proven, everything, restore};
+use super::{assert_advance_is_proven, everything, restore_whole};
 use crate::format::{SERVICE_IN_ANOTHER_ORDER, Taken, assert_proven, kinds, service};
 use crate::harness::{assert_equal_database, cluster, engine};
 
@@ -12,7 +12,7 @@ fn comes_back(name: &str, taken: &Taken, connections: u32, in_another_order: &[(
     let backup = taken.back_up(name);
     let copy = format!("{name} copy");
     let order = everything(name, connections);
-    let advance = engine(restore(&backup, (cluster, &copy), &order)).unwrap();
+    let advance = engine(restore_whole(&backup, (cluster, &copy), &order)).unwrap();
     let source = (cluster, taken.database);
     assert_equal_database(source, (cluster, &copy), in_another_order);
     assert_proven(cluster, &backup, &copy);

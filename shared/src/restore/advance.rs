@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::ask;
 use super::assemble::Assembled;
 use super::estimate::ASSUMED;
-use super::jobs::plan;
-use super::ledger::{self, Ledger, Record};
+use super::ledger::{Ledger, Record};
+use super::plan::plan;
 use super::queue::Queue;
 use super::run::{Context, Ran, Switchboard, run};
 use super::session::Mode;
@@ -20,8 +21,10 @@ use crate::pg::{Connection, PgError, pin_loading, pin_reading};
 
 /// Of the coordinator, which asks for little.
 const STALL: Duration = Duration::from_secs(120);
-/// One restore into a database at a time: "Life", "boat".
-const ADVISORY_LOCK: &str = "SELECT pg_try_advisory_lock(1281974885, 1651466612)";
+/// One restore into a database at a time: "Life", "boat". The invocation before may have ended
+/// a moment ago.
+const ADVISORY_LOCK: &str = "SET lock_timeout = '10s'; SELECT pg_advisory_lock(1281974885, 1651466612); SET lock_timeout = 0";
+const ADVISORY_UNLOCK: &str = "SELECT pg_advisory_unlock_all()";
 
 /// The coordinator's session, and what it found.
 struct Begun {
@@ -40,6 +43,10 @@ pub(super) async fn advance(
     until: Instant,
 ) -> Result<Advance, RestoreError> {
     check(order)?;
+    if let Scope::Tables(tables) = &order.scope {
+        // Nothing is made for tables that the backup does not have.
+        staged::find(&backup.manifest, tables)?;
+    }
     let began_at = Instant::now();
     let ledger = Ledger::of(order);
     let begun = {
@@ -108,8 +115,8 @@ fn begin(backup: &Backup, target: &DatabaseUrl, order: &Order) -> Result<Begun, 
     let mut connection = Connection::open(target, STALL).map_err(RestoreError::Connect)?;
     let sql = "SELECT current_setting('server_version_num'), pg_encoding_to_char(encoding)
          FROM pg_database WHERE datname = current_database()";
-    let rows = ledger::query(&mut connection, "its version", sql)?;
-    let mut row = ledger::Fields::of(rows.into_iter().next());
+    let rows = ask::query(&mut connection, "its version", sql)?;
+    let mut row = ask::Fields::of(rows.into_iter().next());
     let version = u32::try_from(row.number()).unwrap_or_default();
     let encoding = row.text();
     if order.staging_schema.is_none() && encoding != backup.manifest.settings.encoding {
@@ -120,9 +127,14 @@ fn begin(backup: &Backup, target: &DatabaseUrl, order: &Order) -> Result<Begun, 
     }
     // What the ledger says is ASCII; what it reads of the catalog is text.
     let pin = pin_loading(version, ledger_encoding(&encoding));
-    ledger::query(&mut connection, "to take our settings", &pin)?;
-    if ledger::value(&mut connection, "to be the only restore", ADVISORY_LOCK)? != "t" {
-        return Err(RestoreError::Busy);
+    ask::query(&mut connection, "to take our settings", &pin)?;
+    match connection.query(ADVISORY_LOCK) {
+        Ok(_) => {}
+        Err(PgError::Server(error)) if error.code == "55P03" => return Err(RestoreError::Busy),
+        Err(source) => {
+            let doing = "to be the only restore";
+            return Err(RestoreError::Query { doing, source });
+        }
     }
     let ledger = Ledger::of(order);
     if ledger.open(&mut connection, backup, order)? && order.scope == Scope::DataOnly {
@@ -160,7 +172,7 @@ fn refuse_rows(
     let mut filled = Vec::new();
     let encoding = &backup.manifest.settings.encoding;
     let pin = format!("SET client_encoding = '{encoding}'");
-    ledger::query(connection, "to read names as the archive has them", &pin)?;
+    ask::query(connection, "to read names as the archive has them", &pin)?;
     for unit in &program.units {
         let sql = [b"SELECT EXISTS (SELECT FROM ", &unit.relation[..], b")"].concat();
         let has_rows = connection.query_value(sql);
@@ -206,7 +218,7 @@ fn pins(backup: &Backup, order: &Order, version: u32) -> HashMap<Mode, Vec<u8>> 
         }
     }
     if let Some(locale) = &settings.lc_monetary {
-        let set = format!("; SET lc_monetary = {}", ledger::literal(locale));
+        let set = format!("; SET lc_monetary = {}", ask::literal(locale));
         loading.extend(set.as_bytes());
         reading.extend(set.as_bytes());
     }
@@ -259,6 +271,11 @@ fn note(
         ledger.fail(&mut begun.connection, &reason)?;
     }
     begun.records = ledger.records(&mut begun.connection)?;
+    ask::query(
+        &mut begun.connection,
+        "to let others go on",
+        ADVISORY_UNLOCK,
+    )?;
     Ok(begun)
 }
 
@@ -332,7 +349,7 @@ pub(super) async fn abandon(
 fn open(target: &DatabaseUrl) -> Result<Connection, RestoreError> {
     let mut connection = Connection::open(target, STALL).map_err(RestoreError::Connect)?;
     let sql = "SET standard_conforming_strings = on; SET default_transaction_read_only = off";
-    ledger::query(&mut connection, "to take our settings", sql)?;
+    ask::query(&mut connection, "to take our settings", sql)?;
     Ok(connection)
 }
 

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::jobs::{Work, plan};
+use super::jobs::Work;
+use super::plan::plan;
 use super::select::Stage;
 use super::{Advance, Backup, Order, Scope, staged};
 

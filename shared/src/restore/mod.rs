@@ -14,6 +14,7 @@ use crate::archive::TableOfContents;
 use crate::database_url::DatabaseUrl;
 
 mod advance;
+mod ask;
 mod assemble;
 mod backup;
 mod error;
@@ -26,6 +27,7 @@ mod ledger;
 mod load;
 mod merge;
 mod order;
+mod plan;
 mod proof;
 mod prove;
 mod queue;
@@ -37,6 +39,7 @@ mod session;
 mod staged;
 pub mod staging;
 mod statements;
+mod task;
 mod units;
 
 pub use backup::Backup;
@@ -123,30 +126,4 @@ pub fn kept(toc: &TableOfContents, order: &Order) -> BTreeSet<i32> {
     })
     .map(|(entry, _)| entry.dump_id)
     .collect()
-}
-
-/// A manifest of nothing, for tests.
-#[cfg(test)]
-fn sample_manifest() -> crate::manifest::Manifest {
-    let json = serde_json::json!({
-        "format": 1, "backup_id": "20261121T010000Z-nightly", "database": "app", "kind": "nightly",
-        "attempt": "a1", "previous": null, "scheduled_at": "2026-11-21T01:00:00Z",
-        "started_at": "2026-11-21T01:00:01Z", "snapshot_at": "2026-11-21T01:00:02Z",
-        "finished_at": "2026-11-21T01:00:09Z",
-        "source": {"provider": "postgres", "host": "db.example.com", "port": 5432, "database": "app",
-            "user": "backup", "server_version": "15.18", "server_version_num": 150_018,
-            "lsn": "0/1", "system_identifier": "7000"},
-        "tools": {"lifeboat": "0.1.0", "pg_dump": "15.18"}, "archive_version": "1.14",
-        "recipients": [],
-        "settings": {"encoding": "UTF8", "locale_provider": "libc", "collate": "C", "ctype": "C",
-            "icu_locale": null, "lc_monetary": null},
-        "extensions": [], "objects": [], "tables": [], "sequences": [], "large_objects": [],
-        "migration_head": null, "left_out": [], "warnings": [],
-        "totals": {"tables": 0, "rows": 0, "copy_bytes": 1 << 20, "objects": 0, "stored_bytes": 0,
-            "large_objects": 0},
-        "run": {"connections": 1, "zstd_level": 1, "seconds": 1.0, "copy_bytes_per_second": 1.0,
-            "cpu_seconds": 1.0, "peak_memory_bytes": 1, "planner_seconds": 1.0,
-            "planner_peak_memory_bytes": 1}
-    });
-    serde_json::from_value(json).unwrap()
 }

@@ -4,9 +4,10 @@ use std::convert::Infallible;
 
 use serde::{Deserialize, Serialize};
 
+use super::ask::Fields;
 use super::jobs::Job;
 use super::large_objects;
-use super::ledger::{Fields, Numbers};
+use super::ledger::Numbers;
 use super::run::{Context, Failure};
 use super::statements::qualified;
 use super::units::Unit;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::RestoreError;
 use super::advance::blocking;
-use super::ledger::{Fields, literal, query, value};
+use super::ask::{Fields, literal, query, value};
 use crate::database_url::DatabaseUrl;
 use crate::manifest::DatabaseSettings;
 use crate::pg::{Connection, PgError};

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::ask::{Fields, literal, query};
 use super::jobs::{Copy, Job, Program, Work};
-use super::ledger::{Fields, literal, query};
 use super::order::table_name;
 use super::select::Stage;
 use super::units::Unit;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::advance::blocking;
-use super::ledger::{Fields, literal, query};
+use super::ask::{Fields, literal, query};
 use super::order::table_name;
 use super::staged::{self, Staged, quoted};
 use super::{Backup, Order, RestoreError, Scope, merge};

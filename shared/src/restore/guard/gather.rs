@@ -9,7 +9,8 @@ use crate::database_url::DatabaseUrl;
 use crate::manifest::Manifest;
 use crate::pg::{Connection, PgError, Row};
 use crate::restore::advance::blocking;
-use crate::restore::ledger::{self, Fields, literal, query, value};
+use crate::restore::ask::{Fields, literal, query, value};
+use crate::restore::ledger;
 use crate::restore::{Destination, RestoreError};
 
 /// Catalogs answer quickly, or not at all.
