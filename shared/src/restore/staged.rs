@@ -1,5 +1,8 @@
 //! Named tables in a schema of their own beside the live ones, built from the manifest alone:
 //! their definitions need not exist any more, and nothing but their own objects is read.
+//!
+//! They are unlogged: a publication of all tables does not take them for its own, and the live
+//! server's log does not grow. A crash of the server empties them, and they are staged again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -152,7 +155,7 @@ pub(super) fn program(
             .collect();
         let relation = table.relation(schema);
         create.push_str(&format!(
-            "CREATE TABLE {relation} ({});\n",
+            "CREATE UNLOGGED TABLE {relation} ({});\n",
             columns.join(", ")
         ));
         for column in table.columns() {
