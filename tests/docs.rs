@@ -4,7 +4,8 @@
 //! What becomes of a fenced `sh` block:
 //! - every line is `make …`: the targets exist;
 //! - ```` ```sh aws ````: needs a real AWS account, and is run by people only;
-//! - any other name: a test runs the block of that name, as it stands in `docs/FORMAT.md`.
+//! - any other name: a test runs the block of that name, as it stands in `docs/FORMAT.md` or, where that has
+//!   none, in `docs/RUNBOOK.md`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,7 +14,8 @@ use shared::policy::Policy;
 
 use crate::harness::{Block, Document};
 
-const COMMANDS: &str = "docs/FORMAT.md";
+/// The first that has a block of a name has its original.
+const COMMANDS: [&str; 2] = ["docs/FORMAT.md", "docs/RUNBOOK.md"];
 
 fn documents() -> Vec<Document> {
     let root = localcloud::workspace::root();
@@ -24,19 +26,21 @@ fn documents() -> Vec<Document> {
         .map(|file| format!("docs/{}", file.unwrap().file_name().to_str().unwrap()))
         .filter(|path| Path::new(path).extension().is_some_and(|it| it == "md"))
         .collect();
-    assert!(paths.contains(&COMMANDS.to_owned()));
+    assert!(COMMANDS.iter().all(|it| paths.contains(&(*it).to_owned())));
     if root.join("README.md").exists() {
         paths.push("README.md".to_owned());
     }
     paths.iter().map(|path| Document::read(path)).collect()
 }
 
-/// The names of blocks that the format tests run, as they stand in their source.
+/// The names of blocks that tests run, as they stand in their source.
 fn names_in_tests() -> BTreeSet<String> {
     let tests = localcloud::workspace::root().join("tests");
-    let mut files = vec![tests.join("format.rs")];
-    let parts = tests.join("format").read_dir().unwrap();
-    files.extend(parts.map(|file| file.unwrap().path()));
+    let mut files = vec![tests.join("format.rs"), tests.join("restore_machine.rs")];
+    for folder in ["format", "restore_machine"] {
+        let parts = tests.join(folder).read_dir().unwrap();
+        files.extend(parts.map(|file| file.unwrap().path()));
+    }
     let text: String = files
         .iter()
         .map(|file| std::fs::read_to_string(file).unwrap())
@@ -54,7 +58,7 @@ fn make_targets() -> BTreeSet<String> {
 }
 
 /// What is wrong with the block, if anything.
-fn judge(document: &Document, block: &Block) -> Result<(), String> {
+fn judge(block: &Block) -> Result<(), String> {
     let mut lines = block.text.lines();
     let is_make = block.language == "sh" && lines.all(|line| line.starts_with("make "));
     match (block.language.as_str(), block.name.as_str()) {
@@ -75,11 +79,14 @@ fn judge(document: &Document, block: &Block) -> Result<(), String> {
             if !names_in_tests().contains(name) {
                 return Err(format!("no test runs {name}"));
             }
-            let original = Document::read(COMMANDS).block(name);
-            let is_same = document.path == COMMANDS || block.text == original;
-            is_same
+            let mut originals = COMMANDS.iter().map(|it| Document::read(it));
+            let has_it = |it: &Document| it.blocks().iter().any(|it| it.name == name);
+            let Some(original) = originals.find(has_it) else {
+                return Err(format!("{name} is in none of {COMMANDS:?}"));
+            };
+            (block.text == original.block(name))
                 .then_some(())
-                .ok_or_else(|| format!("{name} reads otherwise in {COMMANDS}"))
+                .ok_or_else(|| format!("{name} reads otherwise in {}", original.path))
         }
         ("toml", "") => match Policy::parse(&block.text) {
             Ok(_) => Ok(()),
@@ -95,7 +102,7 @@ fn every_command_of_the_documentation_is_run_by_a_test_or_needs_an_account() {
     let mut wrong = Vec::new();
     for document in documents() {
         for block in document.blocks() {
-            if let Err(reason) = judge(&document, &block) {
+            if let Err(reason) = judge(&block) {
                 wrong.push(format!("{}:{}: {reason}", document.path, block.line));
             }
         }

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod by_shell;
 mod decisions;
 mod inputs;
 mod interruptions;

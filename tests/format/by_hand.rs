@@ -22,6 +22,48 @@ fn back_up(name: &str) -> Backup {
 }
 
 #[test]
+fn three_commands_bring_everything_back() {
+    let backup = back_up("three-commands");
+    let cluster = cluster(MAJOR);
+    let copy = "three-commands copy";
+    let mut shell = shell("three-commands", &backup, cluster, copy);
+    shell.run(&[
+        "identity",
+        "create",
+        "three-fetch",
+        "three-open",
+        "three-load",
+    ]);
+    assert_same_database(cluster, (service(MAJOR), copy), &SERVICE_IN_ANOTHER_ORDER);
+    assert_proven(cluster, &backup, copy);
+}
+
+#[test]
+fn three_commands_bring_one_table_back() {
+    let backup = back_up("three-for-one");
+    let cluster = cluster(MAJOR);
+    let copy = "three-for-one copy";
+    let table = backup.manifest.tables.iter().find(|it| it.name == "tasks");
+    let table = table.unwrap();
+    cluster
+        .create_database(copy, &DatabaseOptions::default())
+        .unwrap();
+    let schema = format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(&table.schema));
+    cluster.psql(copy, &schema).unwrap();
+    let mut shell = shell("three-for-one", &backup, cluster, copy)
+        .env("DUMP_ID", table.dump_id.to_string())
+        .env("TABLE_SCHEMA", &table.schema)
+        .env("TABLE", &table.name);
+    shell.run(&["identity", "three-fetch-table", "three-open", "load-table"]);
+    let count = format!(
+        "SELECT count(*) FROM {}.{}",
+        quoted(&table.schema),
+        quoted(&table.name)
+    );
+    assert_eq!(cluster.psql(copy, &count).unwrap(), table.rows.to_string());
+}
+
+#[test]
 fn one_table_comes_back_alone_and_its_fingerprint_can_be_computed_by_hand() {
     let backup = back_up("one-table");
     let cluster = cluster(MAJOR);

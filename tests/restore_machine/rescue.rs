@@ -99,29 +99,43 @@ impl Rescue {
             .start_execution("RestoreMachine", request)
             .await
             .unwrap();
+        self.asked(&execution).await
+    }
+
+    /// What an execution that was started asks.
+    pub(super) async fn asked(&self, execution: &str) -> Asked {
+        let cloud = self.subject.cloud;
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let messages = cloud.published_messages().await.unwrap();
             let asked = messages.into_iter().find(|it| {
-                it.text.contains(&execution) && it.text.contains("waits for your decision")
+                it.text.contains(execution) && it.text.contains("waits for your decision")
             });
             if let Some(message) = asked {
                 let plan_id = message.text.split("Plan:").nth(1).unwrap();
                 let plan_id = plan_id.split_whitespace().next().unwrap().to_owned();
                 return Asked {
-                    execution,
+                    execution: execution.to_owned(),
                     plan_id,
                     message: message.text,
                 };
             }
+            let has_ended = self.has_ended(execution).await;
             assert!(
-                Instant::now() < deadline,
+                Instant::now() < deadline && !has_ended,
                 "nobody was asked: {}\n{}",
-                self.history(&execution).await,
+                self.history(execution).await,
                 self.story()
             );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    async fn has_ended(&self, execution: &str) -> bool {
+        let request = json!({"executionArn": execution});
+        let cloud = self.subject.cloud;
+        let described = cloud.api("states", "AWSStepFunctions.DescribeExecution", &request);
+        described.await.unwrap()["status"] != "RUNNING"
     }
 
     pub(super) async fn approve(

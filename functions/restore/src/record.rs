@@ -127,7 +127,8 @@ impl Function {
     async fn mark_unusable(&self, known: &Known<'_>) {
         let reason = known
             .failure
-            .map_or("it was not finished", |it| it.error.as_str());
+            .and_then(|it| it.error.as_deref())
+            .unwrap_or("it was not finished");
         let marked = async {
             let url = self.target_url(known.plan).await?;
             restore::abandon(&url, &known.plan.order, reason).await?;

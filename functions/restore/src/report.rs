@@ -214,10 +214,11 @@ impl Known<'_> {
             let at = words::time(decision.at);
             lines.push(format!("{verb} by {}, {at}.", decision.operator));
         }
-        lines.extend(
-            self.failure
-                .map(|it| format!("What failed: {}\n{}", it.error, it.cause)),
-        );
+        lines.extend(self.failure.map(|it| {
+            let or_nothing = |text: &Option<String>| text.clone().unwrap_or_default();
+            let (error, cause) = (or_nothing(&it.error), or_nothing(&it.cause));
+            format!("What failed: {error}\n{cause}")
+        }));
         if let Some(advance) = self.advance {
             lines.push(format!(
                 "{} rows, {} of COPY text, {} read from the bucket, in {}.",
@@ -323,11 +324,14 @@ pub fn shortened(failure: Failure) -> Failure {
         #[serde(rename = "errorMessage")]
         message: String,
     }
-    let message: Result<LambdaError, _> = serde_json::from_str(&failure.cause);
-    let cause = message.map_or(failure.cause, |it| it.message);
+    let cause = failure.cause.map(|cause| {
+        let message: Result<LambdaError, _> = serde_json::from_str(&cause);
+        let cause = message.map_or(cause, |it| it.message);
+        cause.chars().take(CAUSE_CHARS_MAX).collect()
+    });
     Failure {
         error: failure.error,
-        cause: cause.chars().take(CAUSE_CHARS_MAX).collect(),
+        cause,
     }
 }
 

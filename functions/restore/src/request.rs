@@ -104,9 +104,9 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     #[serde(rename = "Error", default)]
-    pub error: String,
+    pub error: Option<String>,
     #[serde(rename = "Cause", default)]
-    pub cause: String,
+    pub cause: Option<String>,
 }
 
 /// What is wrong with the event. Nothing was done.

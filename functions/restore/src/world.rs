@@ -50,7 +50,7 @@ impl Function {
         let order = self.order(request, database);
         let (rates, is_rate_measured) = self.rates(&request.database).await?;
         let estimate = predict(&backup, &order, rates);
-        let facts = guard::gather(&backup.manifest, &url, &request.target).await?;
+        let mut facts = guard::gather(&backup.manifest, &url, &request.target).await?;
         let source = guard::source_facts(&backup.manifest, None).await;
         let roles = guard::roles(&backup, &order);
         let forced = guard::forced_row_security(&backup, &order);
@@ -65,6 +65,11 @@ impl Function {
             job_seconds_max: invocation.job_seconds_max(SHARE_OF_AN_INVOCATION),
         };
         let obstacles = guard::judge(&facts, &source, &wish);
+        // What else the server has may come and go.
+        let extensions = &backup.manifest.extensions;
+        let is_wanted = |name: &str| extensions.iter().any(|it| it.name == name);
+        facts.extensions.retain(|name, _| is_wanted(name));
+        facts.roles.retain(|it| roles.contains(it));
         let world = World {
             request: request.clone(),
             backup_id: chosen.id,

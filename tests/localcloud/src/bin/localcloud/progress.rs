@@ -1,4 +1,4 @@
-//! How far the dump is, from its own log lines.
+//! How far a function is, from its own log lines.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -68,10 +68,11 @@ fn line_of(line: &LogLine) -> Option<String> {
         return None;
     }
     let number = |name: &str| event[name].as_f64();
-    let what = if line.logical_id.starts_with("Verify") {
-        "verify"
-    } else {
-        "dump"
+    let what = match line.logical_id.as_str() {
+        id if id.starts_with("Verify") => "verify",
+        id if id.starts_with("Restore") => "restore",
+        id if id.starts_with("Drill") => "drill",
+        _ => "dump",
     };
     let mut text = what.to_owned();
     if let Some(percent) = number("percent") {
@@ -79,6 +80,12 @@ fn line_of(line: &LogLine) -> Option<String> {
     }
     if let (Some(done), Some(total)) = (number("jobs_done"), number("jobs_total")) {
         text.push_str(&format!("  {done} of {total} pieces"));
+    }
+    if let Some(left) = number("remaining") {
+        text.push_str(&format!("  {left:.0} pieces left"));
+    }
+    if let Some(read) = number("bytes_read") {
+        text.push_str(&format!("  {} read", bytes(read)));
     }
     if let Some(tables) = number("tables_total") {
         text.push_str(&format!("  {tables} tables"));
@@ -110,6 +117,15 @@ mod tests {
         let progress = r#"{"message":"progress","jobs_done":3,"jobs_total":12,"tables_total":80,"copy_bytes":50000000,"percent":25,"seconds":2.0,"seconds_left":6.4}"#;
         let expected = "dump  25 %  3 of 12 pieces  80 tables  50 MB  25 MB/s  6 s left";
         assert_eq!(line(progress).as_deref(), Some(expected));
+        let restoring = r#"{"message":"progress","remaining":7,"bytes_read":2500000}"#;
+        let restoring = line_of(&LogLine {
+            logical_id: "RestoreFunction".into(),
+            text: restoring.into(),
+        });
+        assert_eq!(
+            restoring.as_deref(),
+            Some("restore  7 pieces left  2.5 MB read")
+        );
         assert_eq!(line(r#"{"message":"committed"}"#), None);
         assert_eq!(line("START RequestId: 1"), None);
     }

@@ -9,7 +9,7 @@ use localcloud::{Cloud, Database, Execution};
 use serde_json::{Value, json};
 
 use crate::Failure;
-use crate::arguments::{Arguments, Restore};
+use crate::arguments::{Arguments, Restore, TargetUrl};
 use crate::ask::{Answer, ask};
 use crate::backup::{failure_words, start_with};
 use crate::home::Home;
@@ -44,8 +44,10 @@ pub(crate) async fn restore(arguments: Arguments) -> Result<ExitCode, Failure> {
 
 /// Waiting for a server must not keep Ctrl-C waiting.
 async fn prepare_place(arguments: &Arguments, home: &Home, voice: Voice) -> Result<Place, Failure> {
-    let url = arguments.restore.target_url.clone();
     let is_staging = !arguments.restore.tables.is_empty();
+    let live = arguments.database_url.clone().filter(|_| is_staging);
+    let url = arguments.restore.target_url.clone();
+    let url = url.or_else(|| live.map(TargetUrl));
     if url.is_none() {
         voice.say("starting a private PostgreSQL to restore into");
     }
