@@ -15,7 +15,7 @@ use shared::key::Key;
 use shared::manifest::Totals;
 use shared::secret::Secrets;
 use shared::store::Bucket;
-use shared::verdict::{Check, FORMAT, Verdict, VerdictRecord};
+use shared::verdict::{Check, Code, FORMAT, Finding, Verdict, VerdictRecord};
 use verify::{Config, Function, Invocation};
 
 const RECIPIENTS: &str =
@@ -31,12 +31,18 @@ struct World {
 
 impl World {
     async fn new(databases: &[&str]) -> Self {
+        Self::with(databases, "").await
+    }
+
+    /// `more` stands in the block of every database.
+    async fn with(databases: &[&str], more: &str) -> Self {
         let s3 = S3Folder::start().await;
         let layer = tempfile::tempdir().unwrap();
-        let blocks = databases
-            .iter()
-            .map(|name| format!("[[database]]\nname = \"{name}\"\nprovider = \"postgres\"\n"));
-        let text = RECIPIENTS.to_owned() + &blocks.collect::<String>();
+        let blocks = databases.iter().map(|name| {
+            format!("[[database]]\nname = \"{name}\"\nprovider = \"postgres\"\n{more}")
+        });
+        let target = "[[target]]\nname = \"standby\"\n";
+        let text = RECIPIENTS.to_owned() + &blocks.collect::<String>() + target;
         std::fs::write(layer.path().join("lifeboat.toml"), text).unwrap();
         let config = Config::read(|name| match name {
             "LAYER_ROOT" => Some(layer.path().to_str()?.to_owned()),
@@ -80,10 +86,32 @@ impl World {
     }
 
     fn judged(&self, database: &str, id: &str, verdict: Verdict, at: &str) {
+        self.found((database, id), (Check::Verify, verdict), at, vec![]);
+    }
+
+    /// The database `app`.
+    fn drilled(&self, id: &str, verdict: Verdict, at: &str, codes: &[Code]) {
+        let finding = |code: &Code| Finding {
+            code: *code,
+            object: None,
+            window: None,
+            message: String::new(),
+        };
+        let findings = codes.iter().map(finding).collect();
+        self.found(("app", id), (Check::Drill, verdict), at, findings);
+    }
+
+    fn found(
+        &self,
+        (database, id): (&str, &str),
+        (check, verdict): (Check, Verdict),
+        at: &str,
+        findings: Vec<Finding>,
+    ) {
         let (database, at): (DatabaseName, Timestamp) = (name(database), at.parse().unwrap());
         let record = VerdictRecord {
             format: FORMAT,
-            check: Check::Verify,
+            check,
             database: database.clone(),
             backup_id: parsed(id),
             verdict,
@@ -93,7 +121,7 @@ impl World {
             manifest_sha256: None,
             manifest_version_id: None,
             totals: Totals::default(),
-            findings: vec![],
+            findings,
             lifeboat: "0.1.0".to_owned(),
         };
         self.s3.write(
@@ -102,7 +130,7 @@ impl World {
                 id: parsed(id),
                 at,
                 nonce: "7f",
-                check: Check::Verify,
+                check,
             },
             serde_json::to_vec(&record).unwrap(),
         );
@@ -291,7 +319,7 @@ async fn a_database_with_tonights_verified_backup_is_not_overdue() {
     assert_eq!(
         world.watch("2026-11-21T02:30:00Z").await,
         json!({
-            "databases": [{"database": "app", "overdue_minutes": 0, "proof_overdue_minutes": null,
+            "databases": [{"database": "app", "overdue_minutes": 0, "proof_overdue_minutes": null, "last_proven": null,
                 "last_committed": TONIGHT, "last_verified": TONIGHT}],
             "databases_total": 1,
             "overdue_total": 0,
@@ -308,7 +336,7 @@ async fn a_committed_backup_that_is_not_verified_is_overdue() {
     let watched = world.watch("2026-11-21T02:30:00Z").await;
     assert_eq!(
         watched["databases"][0],
-        json!({"database": "app", "overdue_minutes": 30, "proof_overdue_minutes": null,
+        json!({"database": "app", "overdue_minutes": 30, "proof_overdue_minutes": null, "last_proven": null,
             "last_committed": TONIGHT, "last_verified": LAST_NIGHT})
     );
 }
@@ -348,4 +376,69 @@ async fn the_answer_holds_the_ten_worst_of_many() {
     assert_eq!(watched["databases"][0]["database"], json!("database-29"));
     assert_eq!(watched["databases_total"], json!(30));
     assert_eq!(watched["overdue_total"], json!(1));
+}
+
+const DRILLED: &str = "[database.drill]\ntarget = \"standby\"\n";
+
+#[tokio::test]
+async fn what_stays_below_proven_longer_than_its_objective_is_overdue() {
+    let world = World::with(&["app"], DRILLED).await;
+    let proof = async |now: &str| {
+        let watched = world.watch(now).await;
+        let database = &watched["databases"][0];
+        (
+            database["proof_overdue_minutes"].clone(),
+            database["last_proven"].clone(),
+        )
+    };
+    // Nothing was taken yet: it is the backup that is overdue.
+    assert_eq!(proof("2026-11-21T01:30:00Z").await.0, 0);
+    world.verified("app", LAST_NIGHT);
+    world.verified("app", TONIGHT);
+    // Never proven: counted from the oldest backup.
+    assert_eq!(proof("2026-11-28T01:00:00Z").await, (json!(0), json!(null)));
+    assert_eq!(proof("2026-11-28T01:05:00Z").await, (json!(5), json!(null)));
+
+    // A drill that could not tell, and one that failed, prove nothing.
+    let at = "2026-11-22T02:10:00Z";
+    world.drilled(LAST_NIGHT, Verdict::Failed, at, &[Code::ViewBroken]);
+    world.drilled(
+        TONIGHT,
+        Verdict::Inconclusive,
+        at,
+        &[Code::DrillInterrupted],
+    );
+    assert_eq!(proof("2026-11-28T01:05:00Z").await, (json!(5), json!(null)));
+
+    world.drilled(TONIGHT, Verdict::Passed, "2026-11-22T03:10:00Z", &[]);
+    let proven = json!(TONIGHT);
+    assert_eq!(
+        proof("2026-11-28T01:05:00Z").await,
+        (json!(0), proven.clone())
+    );
+    assert_eq!(proof("2026-11-29T01:01:00Z").await, (json!(1), proven));
+    // A later verify that fails ends it.
+    world.judged("app", TONIGHT, Verdict::Failed, "2026-11-22T04:10:00Z");
+    assert_eq!(proof("2026-11-28T01:05:00Z").await, (json!(5), json!(null)));
+}
+
+#[tokio::test]
+async fn a_failed_drill_takes_verified_away_only_where_the_bytes_are_wrong() {
+    for (code, expected) in [
+        (Code::FingerprintDiffers, json!(LAST_NIGHT)),
+        (Code::ManifestChanged, json!(LAST_NIGHT)),
+        (Code::CatalogDiffers, json!(TONIGHT)),
+        (Code::RestoreFailed, json!(TONIGHT)),
+        (Code::AssertionFailed, json!(TONIGHT)),
+    ] {
+        let world = World::with(&["app"], DRILLED).await;
+        world.verified("app", LAST_NIGHT);
+        world.verified("app", TONIGHT);
+        world.drilled(TONIGHT, Verdict::Failed, "2026-11-22T02:10:00Z", &[code]);
+        let watched = world.watch("2026-11-22T02:30:00Z").await;
+        assert_eq!(
+            watched["databases"][0]["last_verified"], expected,
+            "{code:?}"
+        );
+    }
 }
