@@ -24,7 +24,7 @@ use rehearsal::{Rehearsal, standby};
 async fn a_drill_of_the_sample_is_proven_with_evidence_and_a_page() {
     let policy = "roles = 'create'
         [[database.drill.table]]
-        schema = 'app'
+        schema = 'core'
         name = 'users'
         min_rows = 1
         [[database.drill.sql]]
