@@ -177,7 +177,9 @@ async fn missing_and_extra_rows_are_counted() {
         .await;
     forger.write_manifest().await;
     let ended = forger.drill().await;
-    rehearsal.assert_not_proven(&ended, &["notes"]).await;
+    rehearsal
+        .assert_not_proven(&ended, &["it has 199 rows"])
+        .await;
 
     // The same with the numbers of the manifest made to match.
     let described = forger
@@ -200,10 +202,12 @@ async fn missing_and_extra_rows_are_counted() {
             .into_bytes()
     };
     forger.change(notes, change).await;
-    forger.claim("notes", notes, rows, copy_bytes);
+    forger.claim("notes", notes, rows + 1, copy_bytes + 9);
     forger.write_manifest().await;
     let ended = forger.drill().await;
-    rehearsal.assert_not_proven(&ended, &["notes"]).await;
+    rehearsal.assert_not_proven(&ended, &["public.notes"]).await;
+    let evidence = rehearsal.evidence().await;
+    assert_eq!(check(&evidence, "fingerprints")["status"], "failed");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use lambda_runtime::Diagnostic;
 use shared::backup::{BackupId, DatabaseName};
 use shared::config::LayerError;
 use shared::error::Name;
+use shared::key::object_name;
 use shared::pg::PgError;
 use shared::restore::RestoreError;
 use shared::secret::SecretError;
@@ -121,6 +122,10 @@ fn of_engine(error: &RestoreError) -> Code {
         RestoreError::NoBackup { .. } => Code::ManifestMissing,
         RestoreError::Manifest { .. } => Code::ManifestUnreadable,
         RestoreError::Archive { .. } => Code::TocUnreadable,
+        // The engine refuses a manifest that names another backup than the one it lies under.
+        RestoreError::Damaged { key, .. } if object_name(key) == "manifest.json" => {
+            Code::ManifestForeign
+        }
         RestoreError::Damaged { .. } => Code::ChecksumDiffers,
         RestoreError::Store(source) => match source.kind {
             StoreErrorKind::NotFound => Code::ObjectMissing,
