@@ -104,7 +104,11 @@ async fn a_drill_of_the_sample_is_proven_with_evidence_and_a_page() {
     let marked = "SELECT count(*) FROM pg_roles WHERE shobj_description(oid, 'pg_authid') LIKE 'lifeboat drill role %'";
     assert_eq!(standby().psql("postgres", marked).unwrap(), "0");
     rehearsal.subject.assert_no_secret(&ended).await;
-    assert!(!page.contains(rehearsal.subject.cluster.password().unwrap()));
+    for server in [rehearsal.subject.cluster, standby()] {
+        let password = server.password().unwrap();
+        assert!(!page.contains(password) && !evidence.to_string().contains(password));
+        rehearsal.subject.assert_nowhere(&ended, password).await;
+    }
 
     let watched = rehearsal
         .subject
