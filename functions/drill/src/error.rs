@@ -27,8 +27,8 @@ pub enum DrillError {
     Target(#[source] SecretError),
     #[error("read the age identities")]
     Identities(#[source] SecretError),
-    #[error("{0}")]
-    Engine(#[source] RestoreError),
+    #[error(transparent)]
+    Engine(Box<RestoreError>),
     /// What lies under the backup's name is another backup.
     #[error(
         "what lies under {id} of {database} is the backup {found_id} of {found_database}: somebody put it there; find out who may write to the vault, and drill another backup"
@@ -156,7 +156,7 @@ impl From<StepsError> for DrillError {
 
 impl From<RestoreError> for DrillError {
     fn from(error: RestoreError) -> Self {
-        Self::Engine(error)
+        Self::Engine(Box::new(error))
     }
 }
 

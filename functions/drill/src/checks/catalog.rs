@@ -63,19 +63,25 @@ pub fn checks(
     );
     // What depends on the left out is not there either, and found is never more than expected.
     groups
-        .map(|group| match group.code {
-            CheckCode::CatalogGrants if !scope.privileges => without_roles(group),
-            CheckCode::CatalogOwners if !scope.owners => without_roles(group),
-            CheckCode::CatalogOwners => owners(group, &expected, &found),
-            _ => compare(group, &expected, &found),
+        .map(|group| {
+            let are_owners = group.code == CheckCode::CatalogOwners;
+            let are_grants = group.code == CheckCode::CatalogGrants;
+            if (are_owners && !scope.owners) || (are_grants && !scope.privileges) {
+                without_roles(group)
+            } else if are_owners {
+                owners(group, &expected, &found)
+            } else {
+                compare(group, &expected, &found)
+            }
         })
         .collect()
 }
 
 fn subject(group: &Group) -> Subject {
-    let finding = match group.code {
-        CheckCode::CatalogExtensions => Code::ExtensionsDiffer,
-        _ => Code::CatalogDiffers,
+    let finding = if group.code == CheckCode::CatalogExtensions {
+        Code::ExtensionsDiffer
+    } else {
+        Code::CatalogDiffers
     };
     Subject {
         code: group.code,
