@@ -46,6 +46,7 @@ restore: programs ## Restore the latest backup, or BACKUP=, POINT=, TABLES=, int
 
 .PHONY: test
 test: setup ## Run every test
+	@infra/debian_packages.sh $(BROWSER)
 	@echo "test: compile (minutes the first time)"
 	@cargo build $(CARGO_LOCAL) --workspace --all-targets
 	@cargo test $(CARGO_LOCAL) --workspace
@@ -103,6 +104,9 @@ setup: .tools/venv/ready
 DEBIAN := postgresql postgresql-contrib pgbouncer age zstd
 DEBIAN += $(if $(shell command -v cc),,build-essential)
 DEBIAN += $(if $(shell python3 -c 'import ensurepip, venv' 2>/dev/null && echo yes),,python3 python3-venv)
+
+# A browser, for the test that looks at the drill's page.
+BROWSER := chromium fonts-dejavu-core
 
 .PHONY: debian
 debian:

@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod docs;
+mod drill;
 mod faults;
 mod format;
 mod harness;

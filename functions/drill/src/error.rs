@@ -5,6 +5,7 @@ use lambda_runtime::Diagnostic;
 use shared::backup::{BackupId, DatabaseName};
 use shared::config::LayerError;
 use shared::error::Name;
+use shared::key::object_name;
 use shared::pg::PgError;
 use shared::restore::RestoreError;
 use shared::secret::SecretError;
@@ -26,8 +27,8 @@ pub enum DrillError {
     Target(#[source] SecretError),
     #[error("read the age identities")]
     Identities(#[source] SecretError),
-    #[error("{0}")]
-    Engine(#[source] RestoreError),
+    #[error(transparent)]
+    Engine(Box<RestoreError>),
     /// What lies under the backup's name is another backup.
     #[error(
         "what lies under {id} of {database} is the backup {found_id} of {found_database}: somebody put it there; find out who may write to the vault, and drill another backup"
@@ -121,6 +122,10 @@ fn of_engine(error: &RestoreError) -> Code {
         RestoreError::NoBackup { .. } => Code::ManifestMissing,
         RestoreError::Manifest { .. } => Code::ManifestUnreadable,
         RestoreError::Archive { .. } => Code::TocUnreadable,
+        // The engine refuses a manifest that names another backup than the one it lies under.
+        RestoreError::Damaged { key, .. } if object_name(key) == "manifest.json" => {
+            Code::ManifestForeign
+        }
         RestoreError::Damaged { .. } => Code::ChecksumDiffers,
         RestoreError::Store(source) => match source.kind {
             StoreErrorKind::NotFound => Code::ObjectMissing,
@@ -151,7 +156,7 @@ impl From<StepsError> for DrillError {
 
 impl From<RestoreError> for DrillError {
     fn from(error: RestoreError) -> Self {
-        Self::Engine(error)
+        Self::Engine(Box::new(error))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::checks::CheckResult;
 use crate::objectives::Objective;
 use crate::request::DrillItem;
 use crate::steps::Plan;
-use crate::timing::Timing;
+use crate::timing::{Timing, part, short_seconds};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
@@ -112,18 +112,19 @@ impl Evidence {
         let budgets = budgets.map(|it| match it.seconds {
             Some(seconds) => format!(
                 "{} took {}, its budget is {}",
-                it.name,
-                shared::words::seconds(seconds),
-                shared::words::seconds(it.budget_seconds)
+                part(&it.name),
+                short_seconds(seconds),
+                short_seconds(it.budget_seconds)
             ),
-            None => format!("{} was not reached", it.name),
+            None => format!("{} was not reached", part(&it.name)),
         });
         let objectives = self.objectives.iter().filter(|it| it.kept == Some(false));
         let objectives = objectives.map(|it| {
-            let objective = it.objective_minutes.unwrap_or_default();
+            let objective = f64::from(it.objective_minutes.unwrap_or_default()) * 60.0;
+            let (name, words) = (it.name.words(), &it.words);
             format!(
-                "{:?}: {}; the objective is {objective} minutes",
-                it.name, it.words
+                "{name}: {words}; the objective is {}",
+                short_seconds(objective)
             )
         });
         budgets.chain(objectives).collect()

@@ -33,6 +33,17 @@ pub enum ObjectiveName {
     InWindowRpo,
 }
 
+impl ObjectiveName {
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::PlatformLossRto => "Platform lost: time until it is back",
+            Self::PlatformLossRpo => "Platform lost: data that is gone",
+            Self::InWindowRpo => "Mistake noticed in time: data that is gone",
+        }
+    }
+}
+
 /// `verified`: backups by their scheduled times, newest first.
 pub fn objectives(
     policy: Option<&DrillPolicy>,

@@ -12,7 +12,7 @@ use shared::database_url::DatabaseUrl;
 use shared::error::chain;
 use shared::pg::Connection;
 use shared::policy::{DrillPolicy, Policy, Roles};
-use shared::restore::{Advance, Backup, LeaveOut, Order, Scope, advance, estimate, scratch};
+use shared::restore::{Advance, Backup, LeaveOut, Order, Scope, advance, estimate, guard, scratch};
 
 use crate::error::DrillError;
 use crate::request::DrillItem;
@@ -151,19 +151,20 @@ async fn begin(
 ) -> Result<(Plan, Vec<String>), DrillError> {
     let mut notes = janitor::clean(server, invocation.now()).await?;
     let drill_policy = policy_of(policy, drill)?.clone();
-    let needed = roles::needed(&backup.toc);
-    let (missing_roles, target_server_version) = facts(server, needed).await?;
-    let with_roles = missing_roles.is_empty() || drill_policy.roles == Roles::Create;
     let leave_out = policy.database(&drill.database).map(|it| &it.restore);
-    let order = Order {
+    let mut order = Order {
         plan_id: drill.drill_id.clone(),
         scope: Scope::Everything,
         leave_out: leave_out.map(LeaveOut::from).unwrap_or_default(),
-        owners: with_roles,
-        privileges: with_roles,
+        owners: true,
+        privileges: true,
         connections: drill_policy.connections,
         staging_schema: None,
     };
+    let needed = guard::roles(backup, &order);
+    let (missing_roles, target_server_version) = facts(server, needed).await?;
+    let with_roles = missing_roles.is_empty() || drill_policy.roles == Roles::Create;
+    (order.owners, order.privileges) = (with_roles, with_roles);
     if !missing_roles.is_empty() {
         let names = missing_roles.join(", ");
         notes.push(match drill_policy.roles {

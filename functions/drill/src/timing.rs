@@ -150,6 +150,36 @@ pub fn label(name: &str) -> &str {
     }
 }
 
+/// The name of a budget for people.
+pub fn part(name: &str) -> &str {
+    match name {
+        "restore" => "Restore",
+        "verify" => "Proof and checks",
+        "total" => "Everything",
+        other => other,
+    }
+}
+
+/// `42 s`, `3 min 5 s`, `2 h 4 min`: short enough for a picture.
+pub fn short_seconds(seconds: f64) -> String {
+    if seconds == 0.0 {
+        return "0".to_owned();
+    }
+    if seconds < 10.0 {
+        return format!("{seconds:.1} s");
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "far below 2^63 seconds")]
+    let whole = seconds.round() as i64;
+    let (hours, minutes, seconds) = (whole / 3_600, whole / 60 % 60, whole % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds} s"),
+        (0, _) if seconds == 0 => format!("{minutes} min"),
+        (0, _) => format!("{minutes} min {seconds} s"),
+        (_, 0) => format!("{hours} h"),
+        _ => format!("{hours} h {minutes} min"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,8 @@
 //! What verify makes of the history in a real vault: the plan and the watch.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "history/proofs.rs"]
+mod proofs;
 #[path = "../../../tests/s3_folder.rs"]
 mod s3_folder;
 
@@ -15,7 +17,7 @@ use shared::key::Key;
 use shared::manifest::Totals;
 use shared::secret::Secrets;
 use shared::store::Bucket;
-use shared::verdict::{Check, FORMAT, Verdict, VerdictRecord};
+use shared::verdict::{Check, FORMAT, Finding, Verdict, VerdictRecord};
 use verify::{Config, Function, Invocation};
 
 const RECIPIENTS: &str =
@@ -31,12 +33,18 @@ struct World {
 
 impl World {
     async fn new(databases: &[&str]) -> Self {
+        Self::with(databases, "").await
+    }
+
+    /// `more` stands in the block of every database.
+    async fn with(databases: &[&str], more: &str) -> Self {
         let s3 = S3Folder::start().await;
         let layer = tempfile::tempdir().unwrap();
-        let blocks = databases
-            .iter()
-            .map(|name| format!("[[database]]\nname = \"{name}\"\nprovider = \"postgres\"\n"));
-        let text = RECIPIENTS.to_owned() + &blocks.collect::<String>();
+        let blocks = databases.iter().map(|name| {
+            format!("[[database]]\nname = \"{name}\"\nprovider = \"postgres\"\n{more}")
+        });
+        let target = "[[target]]\nname = \"standby\"\n";
+        let text = RECIPIENTS.to_owned() + &blocks.collect::<String>() + target;
         std::fs::write(layer.path().join("lifeboat.toml"), text).unwrap();
         let config = Config::read(|name| match name {
             "LAYER_ROOT" => Some(layer.path().to_str()?.to_owned()),
@@ -80,10 +88,20 @@ impl World {
     }
 
     fn judged(&self, database: &str, id: &str, verdict: Verdict, at: &str) {
+        self.found((database, id), (Check::Verify, verdict), at, vec![]);
+    }
+
+    fn found(
+        &self,
+        (database, id): (&str, &str),
+        (check, verdict): (Check, Verdict),
+        at: &str,
+        findings: Vec<Finding>,
+    ) {
         let (database, at): (DatabaseName, Timestamp) = (name(database), at.parse().unwrap());
         let record = VerdictRecord {
             format: FORMAT,
-            check: Check::Verify,
+            check,
             database: database.clone(),
             backup_id: parsed(id),
             verdict,
@@ -93,7 +111,7 @@ impl World {
             manifest_sha256: None,
             manifest_version_id: None,
             totals: Totals::default(),
-            findings: vec![],
+            findings,
             lifeboat: "0.1.0".to_owned(),
         };
         self.s3.write(
@@ -102,7 +120,7 @@ impl World {
                 id: parsed(id),
                 at,
                 nonce: "7f",
-                check: Check::Verify,
+                check,
             },
             serde_json::to_vec(&record).unwrap(),
         );
@@ -291,7 +309,7 @@ async fn a_database_with_tonights_verified_backup_is_not_overdue() {
     assert_eq!(
         world.watch("2026-11-21T02:30:00Z").await,
         json!({
-            "databases": [{"database": "app", "overdue_minutes": 0, "proof_overdue_minutes": null,
+            "databases": [{"database": "app", "overdue_minutes": 0, "proof_overdue_minutes": null, "last_proven": null,
                 "last_committed": TONIGHT, "last_verified": TONIGHT}],
             "databases_total": 1,
             "overdue_total": 0,
@@ -308,7 +326,7 @@ async fn a_committed_backup_that_is_not_verified_is_overdue() {
     let watched = world.watch("2026-11-21T02:30:00Z").await;
     assert_eq!(
         watched["databases"][0],
-        json!({"database": "app", "overdue_minutes": 30, "proof_overdue_minutes": null,
+        json!({"database": "app", "overdue_minutes": 30, "proof_overdue_minutes": null, "last_proven": null,
             "last_committed": TONIGHT, "last_verified": LAST_NIGHT})
     );
 }

@@ -11,7 +11,9 @@ use shared::policy::Priority;
 use shared::verdict::Code;
 
 use super::difference::unified;
-use super::groups::{GROUPS, Group, OTHER, group_of, is_confidential, is_never_restored};
+use super::groups::{
+    GROUPS, Group, OTHER, belongs_to_another, group_of, is_confidential, is_never_restored,
+};
 use super::proof::count;
 use super::{CheckCode, CheckResult, Subject};
 
@@ -61,19 +63,25 @@ pub fn checks(
     );
     // What depends on the left out is not there either, and found is never more than expected.
     groups
-        .map(|group| match group.code {
-            CheckCode::CatalogGrants if !scope.privileges => without_roles(group),
-            CheckCode::CatalogOwners if !scope.owners => without_roles(group),
-            CheckCode::CatalogOwners => owners(group, &expected, &found),
-            _ => compare(group, &expected, &found),
+        .map(|group| {
+            let are_owners = group.code == CheckCode::CatalogOwners;
+            let are_grants = group.code == CheckCode::CatalogGrants;
+            if (are_owners && !scope.owners) || (are_grants && !scope.privileges) {
+                without_roles(group)
+            } else if are_owners {
+                owners(group, &expected, &found)
+            } else {
+                compare(group, &expected, &found)
+            }
         })
         .collect()
 }
 
 fn subject(group: &Group) -> Subject {
-    let finding = match group.code {
-        CheckCode::CatalogExtensions => Code::ExtensionsDiffer,
-        _ => Code::CatalogDiffers,
+    let finding = if group.code == CheckCode::CatalogExtensions {
+        Code::ExtensionsDiffer
+    } else {
+        Code::CatalogDiffers
     };
     Subject {
         code: group.code,
@@ -203,8 +211,12 @@ fn owners(group: &Group, expected: &Objects, found: &Objects) -> CheckResult {
         contents.iter().map(|it| it.owner.clone()).collect()
     };
     let mut differences = Vec::new();
-    for (key, contents) in expected {
-        let Some(other) = found.get(key) else {
+    let owned = expected
+        .iter()
+        .filter(|(key, _)| !belongs_to_another(&key.0));
+    let owned: Vec<_> = owned.collect();
+    for (key, contents) in &owned {
+        let Some(other) = found.get(*key) else {
             continue; // Named by its own group.
         };
         let (old, new) = (owners(contents), owners(other));
@@ -216,8 +228,7 @@ fn owners(group: &Group, expected: &Objects, found: &Objects) -> CheckResult {
             ));
         }
     }
-    let total: usize = expected.values().map(Vec::len).sum();
-    let passed = format!("{} equal", count(total as u64, "owner"));
+    let passed = format!("{} equal", count(owned.len() as u64, "owner"));
     subject(group).judge(passed, differences)
 }
 

@@ -153,6 +153,33 @@ pub fn is_never_restored(desc: &str) -> bool {
     )
 }
 
+/// It has the owner of the object that it is a part of, and is named by that.
+pub fn belongs_to_another(desc: &str) -> bool {
+    matches!(
+        desc,
+        "ACL"
+            | "CHECK CONSTRAINT"
+            | "COMMENT"
+            | "CONSTRAINT"
+            | "DEFAULT"
+            | "FK CONSTRAINT"
+            | "INDEX"
+            | "INDEX ATTACH"
+            | "MATERIALIZED VIEW DATA"
+            | "POLICY"
+            | "PUBLICATION TABLE"
+            | "PUBLICATION TABLES IN SCHEMA"
+            | "ROW SECURITY"
+            | "RULE"
+            | "SECURITY LABEL"
+            | "SEQUENCE OWNED BY"
+            | "SEQUENCE SET"
+            | "TABLE ATTACH"
+            | "TABLE DATA"
+            | "TRIGGER"
+    )
+}
+
 /// Its definition may hold a password.
 pub fn is_confidential(desc: &str) -> bool {
     matches!(desc, "USER MAPPING" | "SERVER" | "FOREIGN DATA WRAPPER")

@@ -10,6 +10,7 @@ use shared::verdict::Verdict;
 use shared::words;
 
 use crate::evidence::Evidence;
+use crate::timing::short_seconds;
 
 /// The page, complete.
 pub fn page(evidence: &Evidence) -> String {
@@ -153,23 +154,6 @@ fn figures(evidence: &Evidence) -> Markup {
                 div { strong { (figure) } span { (what) } }
             }
         }
-    }
-}
-
-/// `42 s`, `3 min 5 s`, `2 h 4 min`: short enough for a picture.
-fn short_seconds(seconds: f64) -> String {
-    if seconds < 10.0 {
-        return format!("{seconds:.1} s");
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "far below 2^63 seconds")]
-    let whole = seconds.round() as i64;
-    let (hours, minutes, seconds) = (whole / 3_600, whole / 60 % 60, whole % 60);
-    match (hours, minutes) {
-        (0, 0) => format!("{seconds} s"),
-        (0, _) if seconds == 0 => format!("{minutes} min"),
-        (0, _) => format!("{minutes} min {seconds} s"),
-        (_, 0) => format!("{hours} h"),
-        _ => format!("{hours} h {minutes} min"),
     }
 }
 

@@ -3,10 +3,9 @@
 
 use maud::{Markup, html};
 
-use super::short_seconds;
 use super::tables::{anchor, icon, status_class};
 use crate::evidence::Evidence;
-use crate::timing::{Timed, label};
+use crate::timing::{Timed, label, part, short_seconds};
 
 const WIDTH: f64 = 340.0;
 const LABEL: f64 = 78.0;
@@ -96,15 +95,6 @@ pub(super) fn budgets(evidence: &Evidence) -> Markup {
                 }
             }
         }
-    }
-}
-
-fn part(name: &str) -> &str {
-    match name {
-        "restore" => "Restore",
-        "verify" => "Proof and checks",
-        "total" => "Everything",
-        other => other,
     }
 }
 

@@ -35,7 +35,7 @@ section { background: var(--paper); border: 1px solid var(--line); border-radius
 .findings { border-left: .35rem solid var(--bad); } .missed { border-left: .35rem solid var(--open); }
 .findings ol { list-style: none; }
 ol, ul { margin: 0; padding-left: 1.1rem; } .findings ol { padding: 0; }
-li + li { margin-top: .6rem; }
+li { overflow-wrap: anywhere; } li + li { margin-top: .6rem; }
 .findings li .code { color: var(--bad); font-weight: 600; }
 .findings p { margin: .15rem 0 0; overflow-wrap: anywhere; }
 .figures { display: grid; grid-template-columns: 1fr 1fr; gap: .9rem .6rem; }

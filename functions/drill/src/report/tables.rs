@@ -3,10 +3,11 @@
 use maud::{Markup, html};
 use shared::words;
 
-use super::{code, short_seconds};
+use super::code;
 use crate::checks::{CheckResult, Status};
 use crate::evidence::Evidence;
-use crate::objectives::{Objective, ObjectiveName};
+use crate::objectives::Objective;
+use crate::timing::short_seconds;
 
 pub(super) fn status_class(status: Status) -> &'static str {
     match status {
@@ -116,11 +117,6 @@ pub(super) fn objectives(evidence: &Evidence) -> Markup {
 }
 
 fn promise(objective: &Objective) -> Markup {
-    let name = match objective.name {
-        ObjectiveName::PlatformLossRto => "Platform lost: time until it is back",
-        ObjectiveName::PlatformLossRpo => "Platform lost: data that is gone",
-        ObjectiveName::InWindowRpo => "Mistake noticed in time: data that is gone",
-    };
     let (class, words) = match objective.kept {
         Some(true) => ("good", "kept"),
         Some(false) => ("bad", "missed"),
@@ -129,7 +125,7 @@ fn promise(objective: &Objective) -> Markup {
     html! {
         div {
             em class=(class) { (words) }
-            b { (name) }
+            b { (objective.name.words()) }
             span {
                 (objective.words)
                 @if let Some(minutes) = objective.objective_minutes {

@@ -67,6 +67,7 @@ fn every_check_has_a_tile_and_a_line() {
 #[test]
 fn durations_are_short() {
     for (seconds, expected) in [
+        (0.0, "0"),
         (0.04, "0.0 s"),
         (9.94, "9.9 s"),
         (42.4, "42 s"),

@@ -29,7 +29,7 @@ pub(crate) async fn drill(arguments: Arguments) -> Result<ExitCode, Failure> {
     let targets = vec![place.target.clone()];
     let cloud = start_with(&arguments, &home, Vec::new(), targets).await?;
     let database = choose_database(&cloud, arguments.restore.database.as_deref()).await?;
-    let policy = format!("[database.drill]\ntarget = \"{STANDBY}\"\n");
+    let policy = format!("[database.drill]\ntarget = \"{STANDBY}\"\nroles = \"create\"\n");
     configure(&cloud, &database, &policy).await?;
 
     voice.say(&format!(
@@ -112,14 +112,14 @@ fn words(database: &str, record: &Value) -> String {
     };
     let mut words = format!(
         "{word} of {database}: {}, the drill's verdict is {verdict}\n",
-        text(&record["backup_id"])
+        text(&record["drill"]["backup_id"])
     );
     let checks = record["checks"].as_array().into_iter().flatten();
     for check in checks {
         let status = text(&check["status"]);
-        if status != "passed" {
-            let (code, message) = (text(&check["code"]), text(&check["message"]));
-            words.push_str(&format!("  {status:<12} {code}: {message}\n"));
+        if status != "passed" && status != "note" {
+            let (code, summary) = (text(&check["code"]), text(&check["summary"]));
+            words.push_str(&format!("  {status:<12} {code}: {summary}\n"));
         }
     }
     words
