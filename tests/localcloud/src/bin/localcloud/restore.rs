@@ -31,15 +31,42 @@ pub(crate) async fn restore(arguments: Arguments) -> Result<ExitCode, Failure> {
 
     voice.say(&format!("planning the restore of {database}"));
     let input = input(&arguments.restore, &database, &place.target.name);
-    let execution = {
+    let execution = loop {
         let running = run(&cloud, &arguments.restore, &input, voice);
-        tokio::select! {
+        let execution = tokio::select! {
             execution = running => execution?,
             () = voice.follow(cloud.log_lines()) => return Err(localcloud::CloudError::Stopped.into()),
+        };
+        let roles = missing_roles(&cloud, &execution).await?;
+        if !place.create_roles(&roles)? {
+            break execution;
         }
+        voice.say(&format!(
+            "made the roles {} on the private server; planning again",
+            roles.join(", ")
+        ));
     };
     voice.say("");
     report(&arguments, &cloud, &place, &execution).await
+}
+
+/// The roles that a plan could not be carried out for.
+async fn missing_roles(cloud: &Cloud, execution: &Execution) -> Result<Vec<String>, Failure> {
+    if execution.error.as_deref() != Some("HasObstacles") {
+        return Ok(Vec::new());
+    }
+    let objects = cloud.objects("WorkBucket").await?;
+    let Some(key) = objects.keys().rfind(|key| key.ends_with("/plan.json")) else {
+        return Ok(Vec::new());
+    };
+    let plan = cloud.object("WorkBucket", key).await?;
+    let plan: Value = serde_json::from_slice(&plan).unwrap_or_default();
+    let obstacles = plan["obstacles"].as_array().into_iter().flatten();
+    let messages = obstacles.filter(|it| it["code"] == "role");
+    let names = messages.filter_map(|it| it["message"].as_str()?.split_once(" name: "));
+    let names = names.flat_map(|(_, names)| names.split(", "));
+    let names = names.map(|it| it.split(" and ").next().unwrap_or(it).to_owned());
+    Ok(names.collect())
 }
 
 /// Waiting for a server must not keep Ctrl-C waiting.

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use localcloud::Target;
-use localcloud::postgres::{Cluster, Major, SUPERUSER};
+use localcloud::postgres::{Cluster, Major, SUPERUSER, quoted};
 use localcloud::sample;
 
 use crate::Failure;
@@ -21,10 +21,22 @@ pub(crate) struct Place {
     pub(crate) target: Target,
     /// For a person who wants to look.
     pub(crate) folder: Option<String>,
-    _cluster: Option<Cluster>,
+    cluster: Option<Cluster>,
 }
 
 impl Place {
+    /// Makes roles on a private server, without login: policies, owners and grants name them. False on a server
+    /// that is somebody's, where only they may do that.
+    pub(crate) fn create_roles(&self, names: &[String]) -> Result<bool, Failure> {
+        let Some(cluster) = &self.cluster else {
+            return Ok(false);
+        };
+        for name in names {
+            cluster.psql(SUPERUSER, &format!("CREATE ROLE {} NOLOGIN", quoted(name)))?;
+        }
+        Ok(!names.is_empty())
+    }
+
     /// A server that is not the source's: another cluster, with another system identifier.
     pub(crate) fn standby(home: &Path, url: Option<&str>) -> Result<Self, Failure> {
         if let Some(url) = url {
@@ -35,7 +47,7 @@ impl Place {
         Ok(Self {
             target: target(STANDBY, cluster.url(SUPERUSER, SUPERUSER), false),
             folder: Some(folder.display().to_string()),
-            _cluster: Some(cluster),
+            cluster: Some(cluster),
         })
     }
 
@@ -49,7 +61,7 @@ impl Place {
         Ok(Self {
             target: target(LIVE, cluster.url(sample::DATABASE, SUPERUSER), true),
             folder: Some(folder.display().to_string()),
-            _cluster: Some(cluster),
+            cluster: Some(cluster),
         })
     }
 
@@ -57,7 +69,7 @@ impl Place {
         Self {
             target: target(name, url.to_owned(), live),
             folder: None,
-            _cluster: None,
+            cluster: None,
         }
     }
 }
