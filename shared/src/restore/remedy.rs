@@ -25,6 +25,6 @@ pub(super) fn of(error: &PgError) -> &'static str {
         _ if code.starts_with("23") => {
             "the rows do not meet the schema's own rules; see whether another backup does, and whether functions in it depend on a search_path"
         }
-        _ => "see docs/RUNBOOK.md, \"A restore has failed\"; drop the target and restore anew",
+        _ => "see docs/RUNBOOK.md, \"A restore failed\"; drop the target and restore anew",
     }
 }
