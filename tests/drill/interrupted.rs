@@ -34,8 +34,8 @@ async fn brisk() -> &'static Cloud {
 }
 
 /// `n` materialized views that each take `seconds` to fill in a scratch database, and nothing at
-/// the source.
-fn slow_to_fill(n: u32, seconds: f32) -> String {
+/// the source. `tag` tells them from those of other tests on the same server.
+fn slow_to_fill(tag: &str, n: u32, seconds: f32) -> String {
     let mut sql = format!(
         "CREATE TABLE t AS SELECT 1 AS i;
          CREATE FUNCTION slow(n int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN
@@ -45,7 +45,7 @@ fn slow_to_fill(n: u32, seconds: f32) -> String {
     );
     for view in 0..n {
         sql.push_str(&format!(
-            "CREATE MATERIALIZED VIEW slow_{view} AS SELECT slow({view});"
+            "CREATE MATERIALIZED VIEW {tag}_{view} AS SELECT slow({view});"
         ));
     }
     sql
@@ -106,9 +106,15 @@ async fn assert_the_next_one_is_proven(rehearsal: &Rehearsal) {
 #[tokio::test]
 async fn a_drill_that_is_killed_while_it_restores_is_told_as_interrupted() {
     let alone = clouds::alone().await;
-    let rehearsal = Rehearsal::of(alone.cloud, "drill-killed", &slow_to_fill(2, 2.0), "").await;
+    let rehearsal = Rehearsal::of(
+        alone.cloud,
+        "drill-killed",
+        &slow_to_fill("killed", 2, 2.0),
+        "",
+    )
+    .await;
     let execution = start(&rehearsal).await;
-    wait_for_query(standby(), "%REFRESH MATERIALIZED VIEW%");
+    wait_for_query(standby(), "%REFRESH MATERIALIZED VIEW%killed_%");
     kill_drill_functions(&rehearsal);
     let ended = rehearsal.subject.wait(&execution).await;
     rehearsal
@@ -148,7 +154,13 @@ async fn a_drill_that_is_killed_while_it_checks_is_told_as_interrupted() {
 async fn a_restore_of_several_invocations_ends_proven() {
     let cloud = brisk().await;
     let policy = "connections = 1";
-    let rehearsal = Rehearsal::of(cloud, "drill-continued", &slow_to_fill(12, 4.0), policy).await;
+    let rehearsal = Rehearsal::of(
+        cloud,
+        "drill-continued",
+        &slow_to_fill("continued", 12, 4.0),
+        policy,
+    )
+    .await;
     let before = cloud.function_peak_rss("drill").len();
     let ended = rehearsal.drill(&json!({})).await;
     rehearsal.assert_proven(&ended).await;
@@ -160,7 +172,8 @@ async fn a_restore_of_several_invocations_ends_proven() {
 #[tokio::test]
 async fn a_job_that_fits_into_no_invocation_ends_the_drill_and_is_cleaned_up() {
     let cloud = brisk().await;
-    let rehearsal = Rehearsal::of(cloud, "drill-too-long", &slow_to_fill(1, 40.0), "").await;
+    let rehearsal =
+        Rehearsal::of(cloud, "drill-too-long", &slow_to_fill("long", 1, 40.0), "").await;
     let ended = rehearsal.drill(&json!({})).await;
     rehearsal.assert_not_proven(&ended, &[]).await;
     let evidence = rehearsal.evidence().await;
@@ -175,7 +188,13 @@ async fn a_job_that_fits_into_no_invocation_ends_the_drill_and_is_cleaned_up() {
 async fn a_drill_that_takes_longer_than_its_policy_allows_is_ended() {
     let cloud = brisk().await;
     let policy = "connections = 1\ngive_up_minutes = 1";
-    let rehearsal = Rehearsal::of(cloud, "drill-given-up", &slow_to_fill(30, 4.0), policy).await;
+    let rehearsal = Rehearsal::of(
+        cloud,
+        "drill-given-up",
+        &slow_to_fill("given_up", 30, 4.0),
+        policy,
+    )
+    .await;
     let ended = rehearsal.drill(&json!({})).await;
     rehearsal
         .assert_not_proven(&ended, &["not done after 1 minutes", "give_up_minutes"])
@@ -212,10 +231,10 @@ async fn a_server_that_restarts_is_survived_or_told_and_the_next_drill_is_proven
     let own: &'static Cluster = Box::leak(Box::new(
         Cluster::temporary(Major::debian().unwrap()).unwrap(),
     ));
-    let rehearsal = Rehearsal::new("drill-restarted", &slow_to_fill(3, 2.0), "").await;
+    let rehearsal = Rehearsal::new("drill-restarted", &slow_to_fill("restarted", 3, 2.0), "").await;
     rehearsal.drill_on(&own.url(SUPERUSER, SUPERUSER)).await;
     let execution = start(&rehearsal).await;
-    wait_for_query(own, "%REFRESH MATERIALIZED VIEW%");
+    wait_for_query(own, "%REFRESH MATERIALIZED VIEW%restarted_%");
     own.crash().unwrap();
     own.start_again().unwrap();
     let ended = rehearsal.subject.wait(&execution).await;
@@ -250,7 +269,6 @@ async fn a_bucket_that_fails_ends_the_drill_whichever_step_it_meets() {
     };
     for (method, path) in [
         (Method::GET, "/backups/drill-no-bucket/"),
-        (Method::PUT, "/drills/drill-no-bucket/"),
         (Method::PUT, "/evidence/drill-no-bucket/"),
         (Method::PUT, "/verdicts/drill-no-bucket/"),
     ] {
