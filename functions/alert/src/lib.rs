@@ -61,11 +61,13 @@ pub struct Function {
 
 /// Exactly one of these.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
 enum Event {
-    RunFailed(RunFailed),
-    RestoreFailed(RecoveryFailed),
-    DrillFailed(RecoveryFailed),
+    #[serde(rename = "run_failed")]
+    Run(RunFailed),
+    #[serde(rename = "restore_failed")]
+    Restore(RecoveryFailed),
+    #[serde(rename = "drill_failed")]
+    Drill(RecoveryFailed),
 }
 
 /// A restore or a drill; how much of it is known depends on how far it came.
@@ -150,9 +152,9 @@ impl Function {
     pub async fn handle(&self, event: Value, now: Timestamp) -> Result<Value, AlertError> {
         let event: Event = serde_json::from_value(event).map_err(AlertError::Event)?;
         let message = match event {
-            Event::RunFailed(failed) => self.of_run(&failed, now).await,
-            Event::RestoreFailed(failed) => self.of_recovery(Kind::Restore, &failed, now).await,
-            Event::DrillFailed(failed) => self.of_recovery(Kind::Drill, &failed, now).await,
+            Event::Run(failed) => self.of_run(&failed, now).await,
+            Event::Restore(failed) => self.of_recovery(Kind::Restore, &failed, now).await,
+            Event::Drill(failed) => self.of_recovery(Kind::Drill, &failed, now).await,
         };
         let publish = self.sns.publish().topic_arn(&self.page_topic);
         let publish = publish.subject(&message.subject).message(message.body);

@@ -137,6 +137,7 @@ fn target_name(destination: &Destination, database: &str) -> String {
 }
 
 /// What may not change. Free space, addresses and the clock may.
+#[expect(clippy::too_many_lines, reason = "one list")]
 pub fn basis(world: &World) -> Basis {
     let World {
         request,

@@ -287,14 +287,14 @@ struct Fields {
 
 impl Fields {
     fn of(body: Value) -> Result<Self, RequestError> {
-        match body {
-            Value::Object(left) => Ok(Self {
-                left,
-                known: Vec::new(),
-                wrong: Vec::new(),
-            }),
-            _ => Err(RequestError::NotOneThing),
-        }
+        let Value::Object(left) = body else {
+            return Err(RequestError::NotOneThing);
+        };
+        Ok(Self {
+            left,
+            known: Vec::new(),
+            wrong: Vec::new(),
+        })
     }
 
     fn wrong(&mut self, line: &str) {

@@ -151,10 +151,10 @@ impl PgError {
     /// Without what the server or a function of the database may quote from rows.
     #[must_use]
     pub fn without_values(self) -> Self {
-        match self {
-            Self::Server(error) => Self::Server(error.without_values()),
-            other => other,
+        if let Self::Server(error) = self {
+            return Self::Server(error.without_values());
         }
+        self
     }
 
     /// Whether the same may succeed later without anybody changing anything.

@@ -55,7 +55,7 @@ pub enum RestoreError {
         what: String,
         remedy: String,
         #[source]
-        source: PgError,
+        source: Box<PgError>,
     },
     #[error(
         "{what} needs about {needed_seconds} s, an invocation has {available_seconds} s: restore on any machine that reaches the bucket, with `make restore`, where there is no deadline"
@@ -76,18 +76,21 @@ impl RestoreError {
             Self::NoBackup { .. } | Self::Refused(_) | Self::UnknownKind(_) => Name::Refused,
             Self::Busy => Name::Transient,
             Self::Store(source) => source.name(),
-            Self::Connect(source) | Self::Query { source, .. } | Self::Job { source, .. } => {
-                if source.is_transient() {
-                    Name::Transient
-                } else {
-                    Name::Failed
-                }
-            }
+            Self::Connect(source) | Self::Query { source, .. } => of_target(source),
+            Self::Job { source, .. } => of_target(source),
             Self::OutOfTime { .. } => Name::OutOfTime,
             Self::Manifest { .. }
             | Self::Archive { .. }
             | Self::Damaged { .. }
             | Self::Internal(_) => Name::Failed,
         }
+    }
+}
+
+fn of_target(error: &PgError) -> Name {
+    if error.is_transient() {
+        Name::Transient
+    } else {
+        Name::Failed
     }
 }

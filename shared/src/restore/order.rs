@@ -26,7 +26,7 @@ impl fmt::Display for Scope {
             Self::SchemaOnly => f.write_str("the schema without rows"),
             Self::DataOnly => f.write_str("rows into existing, empty tables"),
             Self::Tables(tables) => {
-                let names: Vec<_> = tables.iter().map(|it| table_name(it)).collect();
+                let names: Vec<_> = tables.iter().map(table_name).collect();
                 write!(f, "the tables {}", names.join(", "))
             }
         }

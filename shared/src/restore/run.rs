@@ -276,7 +276,7 @@ fn error_of(context: &Context, job: &Job, failure: Failure) -> RestoreError {
             RestoreError::Job {
                 what: job.what.clone(),
                 remedy: super::remedy::of(&source).to_owned(),
-                source,
+                source: Box::new(source),
             }
         }
         Failure::Damaged { key, what } => RestoreError::Damaged { key, what },

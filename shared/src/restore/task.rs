@@ -235,7 +235,7 @@ fn execute(
             return Err(Failure::Error(RestoreError::Job {
                 what: describe(entry),
                 remedy: remedy::of(&source).to_owned(),
-                source,
+                source: Box::new(source),
             }));
         }
     }

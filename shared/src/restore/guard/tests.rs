@@ -191,6 +191,7 @@ fn nothing_is_restored_over_what_is_there() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one list of ways to be unfit")]
 fn a_server_that_cannot_take_it_is_told_with_the_remedy() {
     use ObstacleCode::{
         Extension, JobTooLong, Locale, ReadOnly, Rights, Role, RowSecurity, ServerTooOld, Space,
