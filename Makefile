@@ -45,11 +45,15 @@ restore: programs ## Restore the latest backup, or BACKUP=, POINT=, TABLES=, int
 	@$(BIN)/localcloud restore $(RESTORE) $(if $(YES),--yes)
 
 .PHONY: test
-test: setup ## Run every test
+test: setup ## Run every test but those that take minutes each
 	@infra/debian_packages.sh $(BROWSER)
 	@echo "test: compile (minutes the first time)"
 	@cargo build $(CARGO_LOCAL) --workspace --all-targets
 	@cargo test $(CARGO_LOCAL) --workspace
+
+.PHONY: slow
+slow: test ## Run every test: also kills, cuts and deadlines of restores and drills
+	@cargo test $(CARGO_LOCAL) --workspace -- --ignored
 
 .PHONY: bench
 bench: setup ## Measure against pg_dump on the same database and storage

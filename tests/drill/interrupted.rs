@@ -104,6 +104,7 @@ async fn assert_the_next_one_is_proven(rehearsal: &Rehearsal) {
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_drill_that_is_killed_while_it_restores_is_told_as_interrupted() {
     let alone = clouds::alone().await;
     let rehearsal = Rehearsal::of(
@@ -127,6 +128,7 @@ async fn a_drill_that_is_killed_while_it_restores_is_told_as_interrupted() {
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_drill_that_is_killed_while_it_checks_is_told_as_interrupted() {
     let policy = "
         [[database.drill.sql]]
@@ -151,6 +153,7 @@ async fn a_drill_that_is_killed_while_it_checks_is_told_as_interrupted() {
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_restore_of_several_invocations_ends_proven() {
     let cloud = brisk().await;
     let policy = "connections = 1";
@@ -170,6 +173,7 @@ async fn a_restore_of_several_invocations_ends_proven() {
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_job_that_fits_into_no_invocation_ends_the_drill_and_is_cleaned_up() {
     let cloud = brisk().await;
     let rehearsal =
@@ -185,6 +189,7 @@ async fn a_job_that_fits_into_no_invocation_ends_the_drill_and_is_cleaned_up() {
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_drill_that_takes_longer_than_its_policy_allows_is_ended() {
     let cloud = brisk().await;
     let policy = "connections = 1\ngive_up_minutes = 1";
@@ -203,6 +208,7 @@ async fn a_drill_that_takes_longer_than_its_policy_allows_is_ended() {
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_network_that_is_cut_in_the_proof_ends_the_drill_as_interrupted() {
     let rehearsal = Rehearsal::new("drill-cut", WIDE, "").await;
     let port = standby().port();
@@ -227,6 +233,7 @@ async fn a_network_that_is_cut_in_the_proof_ends_the_drill_as_interrupted() {
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_server_that_restarts_is_survived_or_told_and_the_next_drill_is_proven() {
     let own: &'static Cluster = Box::leak(Box::new(
         Cluster::temporary(Major::debian().unwrap()).unwrap(),
@@ -253,6 +260,7 @@ async fn a_server_that_restarts_is_survived_or_told_and_the_next_drill_is_proven
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_bucket_that_fails_ends_the_drill_whichever_step_it_meets() {
     let alone = clouds::alone().await;
     let sql = "CREATE TABLE t AS SELECT generate_series(1, 100) AS i";
@@ -281,6 +289,7 @@ async fn a_bucket_that_fails_ends_the_drill_whichever_step_it_meets() {
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_teardown_that_fails_is_told_and_the_janitor_takes_what_it_left() {
     let rehearsal = Rehearsal::new("drill-torn", "CREATE TABLE t AS SELECT 1 AS i", "").await;
     let drill = rehearsal.choose().await;

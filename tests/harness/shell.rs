@@ -24,6 +24,17 @@ pub struct Shell {
     document: Document,
 }
 
+/// The documents are for version 2 of the AWS CLI; PyPI has version 1, which takes payloads as
+/// they are and does not know how to be told so.
+const AWS_OF_VERSION_1: &str = r#"aws() {
+    local words=()
+    for word in "$@"; do
+        case $word in --cli-binary-format | raw-in-base64-out) ;; *) words+=("$word") ;; esac
+    done
+    command aws "${words[@]}"
+}
+"#;
+
 impl Shell {
     /// `name` is unique among the tests. PostgreSQL's programs are those of `major`.
     pub fn new(document: &str, name: &str, major: Major) -> Self {
@@ -71,9 +82,9 @@ impl Shell {
 
     /// The same, whether it succeeds or not.
     pub fn try_run(&mut self, blocks: &[&str]) -> (bool, String, String) {
-        let script: String = blocks
-            .iter()
-            .map(|name| self.document.block(name))
+        let blocks = blocks.iter().map(|name| self.document.block(name));
+        let script: String = std::iter::once(AWS_OF_VERSION_1.to_owned())
+            .chain(blocks)
             .collect();
         let file = self.folder.join("script");
         std::fs::write(&file, script).unwrap();

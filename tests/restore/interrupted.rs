@@ -72,7 +72,7 @@ fn a_restore_in_many_short_invocations_ends_equal() {
         loop {
             invocations += 1;
             assert!(invocations < 1000, "no progress");
-            let until = Instant::now() + Duration::from_millis(250);
+            let until = Instant::now() + Duration::from_millis(100);
             match restore::advance(&opened, &target, &order, until).await {
                 Ok(advance) if advance.remaining == 0 => {
                     assert!(invocations >= 4, "{invocations} invocations are no test");

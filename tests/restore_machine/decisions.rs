@@ -16,7 +16,7 @@ async fn a_refused_plan_changes_nothing_and_wakes_nobody() {
     let answer = rescue.refuse(&asked.plan_id).await.unwrap();
     assert_eq!(answer["approved"], false);
     let ended = rescue.subject.wait(&asked.execution).await;
-    let causes = ["Ada has refused", "nothing was changed"];
+    let causes = ["Refused by Ada", "Nothing was changed"];
     rescue.assert_failed(&ended, "ApprovalRefused", &causes);
     assert!(!exists("refused_copy"));
     let record = rescue.newest_record().await;

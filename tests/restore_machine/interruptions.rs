@@ -48,6 +48,7 @@ fn slow_to_index(n: u32, seconds: f32) -> String {
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_restore_of_four_invocations_ends_proven() {
     let cloud = brisk().await;
     let rescue = Rescue::of(cloud, "four-invocations", &slow_to_index(8, 4.0)).await;
@@ -69,6 +70,7 @@ async fn a_restore_of_four_invocations_ends_proven() {
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_killed_restore_leaves_a_marked_target_and_the_next_one_is_clean() {
     let alone = clouds::alone().await;
     let rescue = Rescue::of(alone.cloud, "killed-restore", &slow_to_index(4, 2.0)).await;

@@ -106,8 +106,9 @@ fn event() -> Value {
 fn keep_verified_backup(s3: &S3Folder, database: &str) {
     let id = "20261120T010000Z-nightly";
     s3.write(format!("backups/{database}/{id}/manifest.json"), "{}");
-    let verdict = json!({"format": 1, "database": database, "backup_id": id, "verdict": "passed",
-        "snapshot_at": "2026-11-20T01:00:04Z"});
+    let verdict = json!({"format": 1, "check": "verify", "database": database, "backup_id": id,
+        "verdict": "passed", "finished_at": "2026-11-20T01:10:00Z",
+        "snapshot_at": "2026-11-20T01:00:04Z", "findings": []});
     let key = format!("verdicts/{database}/{id}/20261120T011000Z-7f-verify.json");
     s3.write(key, verdict.to_string());
 }
