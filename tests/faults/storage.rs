@@ -232,11 +232,9 @@ async fn an_abort_that_fails_hides_nothing() {
     subject
         .assert_killed(&ended, "Failed", &["upload a part of", "access denied"])
         .await;
-    assert_eq!(
-        subject.open_uploads().await.len(),
-        1,
-        "left to the bucket's lifecycle"
-    );
+    // Of as many connections as had begun one by then.
+    let left = subject.open_uploads().await;
+    assert!((1..=2).contains(&left.len()), "{left:?}");
     assert!(alone.cloud.logs("dump").contains("upload not aborted"));
 }
 
