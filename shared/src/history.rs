@@ -22,11 +22,13 @@ pub const LOOK_BACK_MAX: usize = 100;
 const VERDICT_BYTES_MAX: u64 = 16 << 20;
 
 /// A committed backup whose newest verdict that says anything is `passed`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedBackup {
     pub id: BackupId,
     /// The data is as of this moment.
     pub snapshot_at: Timestamp,
+    /// Of the manifest that the verdict is about.
+    pub manifest_sha256: Option<String>,
 }
 
 /// The databases that `dump` ever wrote for, configured today or not.
@@ -108,8 +110,13 @@ pub async fn verified(
         Verdict::Failed | Verdict::Inconclusive => None,
     });
     let passed = decided.await?;
-    let snapshot_at = passed.and_then(|it| it.snapshot_at);
-    Ok(snapshot_at.map(|snapshot_at| VerifiedBackup { id, snapshot_at }))
+    Ok(passed.and_then(|it| {
+        Some(VerifiedBackup {
+            id,
+            snapshot_at: it.snapshot_at?,
+            manifest_sha256: it.manifest_sha256,
+        })
+    }))
 }
 
 /// A backup that the newest drill of it that says anything has passed, and that nothing has
@@ -221,6 +228,7 @@ struct Summary {
     verdict: Verdict,
     finished_at: Timestamp,
     snapshot_at: Option<Timestamp>,
+    manifest_sha256: Option<String>,
     findings: Vec<FindingSummary>,
 }
 
@@ -250,12 +258,8 @@ pub async fn manifest_sha256(
     id: BackupId,
 ) -> Result<String, StoreError> {
     let manifest = Key::Manifest(database, id).to_string();
-    let versions = vault.versions(&manifest).await?;
-    let first = versions.iter().find(|it| !it.is_delete_marker);
-    let version_id = first.and_then(|it| it.id.as_deref());
-    // A bucket without versions lists one without a name.
-    let version_id = version_id.filter(|id| versions.len() > 1 || *id != "null");
-    let (mut body, _length) = vault.open(&manifest, version_id, 0).await?;
+    let version = vault.first_version_id(&manifest).await?;
+    let (mut body, _length) = vault.open(&manifest, version.as_deref(), 0).await?;
     let mut hash = Sha256::new();
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(|error| StoreError {

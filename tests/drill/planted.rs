@@ -46,7 +46,6 @@ fn assert_found(evidence: &Value, code: &str, names: &str) {
 }
 
 #[tokio::test]
-#[ignore = "minutes: make slow"]
 async fn each_planted_fault_is_found_and_named() {
     let rehearsal = Rehearsal::new("planted", ESTATE, "").await;
     let evidence = rehearsal.drill_with(|_, _| ()).await;

@@ -113,3 +113,28 @@ async fn an_unverified_backup_is_restored_only_by_name_and_flag_and_says_so() {
     assert!(plan["words"].as_str().unwrap().contains("NOT VERIFIED"));
     assert_eq!(plan["can_be_done"], true);
 }
+
+#[tokio::test]
+async fn a_manifest_that_changed_since_its_verdict_is_not_restored() {
+    let rescue = Rescue::new("manifest-changed", "CREATE TABLE t AS SELECT 1 AS i").await;
+    let cloud = rescue.subject.cloud;
+    let objects = cloud.objects("VaultBucket").await.unwrap();
+    let manifest = objects
+        .into_keys()
+        .find(|key| key.starts_with("backups/manifest-changed/") && key.ends_with("/manifest.json"))
+        .unwrap();
+    let json = cloud.object("VaultBucket", &manifest).await.unwrap();
+    // The same to every reader, and another to its hash.
+    let changed = [&json[..], b"\n"].concat();
+    cloud
+        .overwrite("VaultBucket", &manifest, changed)
+        .await
+        .unwrap();
+    let plan = json!({"plan": rescue.request("manifest_changed_copy")});
+    let (name, message) = rescue.call(&plan).await.unwrap_err();
+    assert_eq!(name, "Failed", "{message}");
+    assert!(
+        message.contains("not the one that its verdict is about"),
+        "{message}"
+    );
+}

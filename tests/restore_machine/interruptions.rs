@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
-use localcloud::{Cloud, Override};
+use localcloud::cutting_proxy::{Cut, CuttingProxy};
+use localcloud::postgres::{Cluster, Major, SUPERUSER};
+use localcloud::{Cloud, Fault, FaultAction, Override};
+use reqwest::Method;
 use serde_json::json;
 use tokio::sync::OnceCell;
 
-use super::rescue::{Rescue, standby};
+use super::rescue::{Rescue, SHOP, standby, target};
 use crate::faults::clouds;
 use crate::faults::subject::wait_until;
 
@@ -76,10 +79,7 @@ async fn a_killed_restore_leaves_a_marked_target_and_the_next_one_is_clean() {
     let rescue = Rescue::of(alone.cloud, "killed-restore", &slow_to_index(4, 2.0)).await;
     let asked = rescue.ask(&rescue.request("killed_copy")).await;
     rescue.approve(&asked, "standby/killed_copy").await.unwrap();
-    let comment = || {
-        let sql = "SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = 'killed_copy'";
-        standby().psql("postgres", sql).unwrap()
-    };
+    let comment = || comment_of("killed_copy");
     let building = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = 'killed_copy' AND query ~ 'slow_' AND state = 'active'";
     wait_until(
         || standby().psql("postgres", building).unwrap() == "t",
@@ -126,6 +126,113 @@ async fn a_killed_restore_leaves_a_marked_target_and_the_next_one_is_clean() {
         )
         .await;
     assert_eq!(report["verdict"], "proven");
+}
+
+/// What a person reads who looks at the database's name.
+fn comment_of(database: &str) -> String {
+    let sql = format!(
+        "SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = '{database}'"
+    );
+    standby().psql("postgres", &sql).unwrap()
+}
+
+fn failing(method: Method, path: &str) -> Fault {
+    Fault {
+        method: Some(method),
+        path: path.into(),
+        times: 10_000,
+        action: FaultAction::Status {
+            status: 500,
+            code: "InternalError".into(),
+        },
+        ..Fault::default()
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_that_fails_in_the_middle_marks_the_target_and_the_next_one_is_clean() {
+    let alone = clouds::alone().await;
+    let rescue = Rescue::of(alone.cloud, "bucket-gone", SHOP).await;
+    let asked = rescue.ask(&rescue.request("bucket_copy")).await;
+    // Manifest and table of contents are read, and the tables are made before the first row is missed.
+    alone.cloud.faults().add(failing(Method::GET, ".dat.zst"));
+    rescue.approve(&asked, "standby/bucket_copy").await.unwrap();
+    let ended = rescue.subject.wait(&asked.execution).await;
+    alone.cloud.faults().clear();
+    rescue.assert_failed(&ended, "Transient", &[]);
+    assert!(comment_of("bucket_copy").starts_with("Lifeboat: UNUSABLE"));
+    assert_eq!(rescue.newest_record().await["verdict"], "failed");
+    let messages = rescue.messages_about(&asked).await;
+    assert!(
+        messages
+            .iter()
+            .any(|it| it.text.contains("the restore of bucket-gone FAILED"))
+    );
+
+    let into = rescue.request("bucket_again_copy");
+    let report = rescue.restore(&into, "standby/bucket_again_copy").await;
+    assert_eq!(report["verdict"], "proven");
+}
+
+#[tokio::test]
+async fn evidence_that_cannot_be_written_is_told_although_the_copy_is_equal() {
+    let alone = clouds::alone().await;
+    let rescue = Rescue::of(alone.cloud, "no-evidence", SHOP).await;
+    let asked = rescue.ask(&rescue.request("no_evidence_copy")).await;
+    let path = "/evidence/no-evidence/";
+    alone.cloud.faults().add(failing(Method::PUT, path));
+    rescue
+        .approve(&asked, "standby/no_evidence_copy")
+        .await
+        .unwrap();
+    let ended = rescue.subject.wait(&asked.execution).await;
+    alone.cloud.faults().clear();
+    rescue.assert_failed(&ended, "Transient", &[]);
+    let messages = rescue.messages_about(&asked).await;
+    assert!(
+        messages
+            .iter()
+            .any(|it| it.text.contains("the restore of no-evidence FAILED"))
+    );
+}
+
+#[tokio::test]
+async fn a_target_that_is_cut_off_and_then_crashes_is_restored_all_the_same() {
+    let rescue = Rescue::new("target-crashes", &slow_to_index(3, 2.0)).await;
+    let (own, proxy) = tokio::task::spawn_blocking(|| {
+        let own = Cluster::temporary(Major::debian().unwrap()).unwrap();
+        let proxy = CuttingProxy::before_port(own.port()).unwrap();
+        (own, proxy)
+    })
+    .await
+    .unwrap();
+    let url = proxy.url(&own.url(SUPERUSER, SUPERUSER), own.port());
+    let cloud = rescue.subject.cloud;
+    cloud
+        .configure_targets(vec![target("shaky", &url, false)])
+        .await
+        .unwrap();
+    let request = json!({"database": rescue.subject.name,
+        "target": {"new_database": {"target": "shaky", "database": "shaky_copy"}}});
+    let asked = rescue.ask(&request).await;
+    rescue.approve(&asked, "shaky/shaky_copy").await.unwrap();
+    let building = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = 'shaky_copy' AND query ~ 'INDEX slow_' AND state = 'active'";
+    let is_building = || own.psql("postgres", building).unwrap() == "t";
+    wait_until(is_building, "the first indexes");
+    proxy.cut_all(Cut::Reset);
+    // What was cut off is still at it for a while; then somebody else is.
+    let done = "SELECT count(*) FROM lifeboat_restore.job WHERE id ~ '^post:'";
+    let indexes = || own.psql("shaky_copy", done).unwrap();
+    wait_until(|| indexes() != "0" && is_building(), "the next indexes");
+    own.crash().unwrap();
+    own.start_again().unwrap();
+    let ended = rescue.subject.wait(&asked.execution).await;
+    let report = rescue.assert_restored(&ended);
+    assert_eq!(report["verdict"], "proven");
+    let valid =
+        "SELECT count(*) FROM pg_index WHERE indisvalid AND indexrelid::regclass::text ~ 'slow_'";
+    assert_eq!(own.psql("shaky_copy", valid).unwrap(), "3");
+    own.stop().unwrap();
 }
 
 /// Processes of the restore function of this cloud.

@@ -145,7 +145,9 @@ pub(crate) fn last_verified(vault: &Vault, now: Timestamp) -> String {
     let mut lines = vec!["Last verified backup, which can be restored:".to_owned()];
     for Standing { database, verified } in &known.standings {
         lines.push(match verified {
-            Some(VerifiedBackup { id, snapshot_at }) => format!(
+            Some(VerifiedBackup {
+                id, snapshot_at, ..
+            }) => format!(
                 "- {database}: {id}, its data is of {} ({} old)",
                 words::time(*snapshot_at),
                 words::duration(now.duration_since(*snapshot_at)),

@@ -186,7 +186,11 @@ mod tests {
     fn recovery<'a>(kind: Kind, database: &'a DatabaseName) -> Recovery<'a> {
         let id: BackupId = "20261121T010000Z-nightly".parse().unwrap();
         let snapshot_at = "2026-11-21T01:00:04Z".parse().unwrap();
-        let verified = Some(VerifiedBackup { id, snapshot_at });
+        let verified = Some(VerifiedBackup {
+            id,
+            snapshot_at,
+            manifest_sha256: None,
+        });
         Recovery {
             kind,
             id: Some("20261121T030501Z-8f3a2c19d0b4"),

@@ -38,6 +38,13 @@ pub enum RestoreFailed {
         id: BackupId,
     },
     #[error(
+        "the manifest of backup {id} of {database} is not the one that its verdict is about: it was changed since, so nothing in it can be trusted; nothing was done. Run verify on it, find out who wrote it, and restore another backup meanwhile"
+    )]
+    AnotherManifest {
+        database: DatabaseName,
+        id: BackupId,
+    },
+    #[error(
         "there is no plan {0}: plans are kept for a month; start the restore machine for a new one"
     )]
     NoPlan(String),
@@ -141,7 +148,10 @@ impl RestoreFailed {
             Self::Storage(source) => source.name(),
             Self::Engine(source) => source.name(),
             Self::Publish { .. } | Self::Answer(_) => Name::Transient,
-            Self::Malformed { .. } | Self::Seal(_) | Self::Json(_) => Name::Failed,
+            Self::AnotherManifest { .. }
+            | Self::Malformed { .. }
+            | Self::Seal(_)
+            | Self::Json(_) => Name::Failed,
         }
     }
 }

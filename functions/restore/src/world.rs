@@ -30,6 +30,8 @@ const SHARE_OF_AN_INVOCATION: f64 = 0.8;
 pub(crate) struct Chosen {
     pub(crate) id: BackupId,
     pub(crate) verified: bool,
+    /// Of the manifest that the verdict is about.
+    manifest_sha256: Option<String>,
 }
 
 impl Function {
@@ -46,6 +48,13 @@ impl Function {
         let backup = self
             .open(&request.database, chosen.id, &request.scope)
             .await?;
+        let judged = chosen.manifest_sha256.as_ref();
+        if judged.is_some_and(|it| *it != backup.manifest_sha256) {
+            return Err(RestoreFailed::AnotherManifest {
+                database: request.database.clone(),
+                id: chosen.id,
+            });
+        }
         let url = self.secrets.target_url(&target.name).await?;
         let order = self.order(request, database);
         let (rates, is_rate_measured) = self.rates(&request.database).await?;
@@ -111,6 +120,7 @@ impl Function {
         let verified = |it: VerifiedBackup| Chosen {
             id: it.id,
             verified: true,
+            manifest_sha256: it.manifest_sha256,
         };
         match request.point {
             Point::Latest => {
@@ -131,6 +141,7 @@ impl Function {
                     None if request.unverified => Ok(Chosen {
                         id,
                         verified: false,
+                        manifest_sha256: None,
                     }),
                     None => Err(RestoreFailed::NotVerified {
                         database: database.clone(),

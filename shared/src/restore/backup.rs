@@ -14,7 +14,7 @@ use crate::key::Key;
 use crate::manifest::{self, Content, Manifest, Object};
 use crate::opened::{Opened, Stored};
 use crate::sealed::hex;
-use crate::store::{Bucket, StoreErrorKind};
+use crate::store::{Bucket, StoreError, StoreErrorKind};
 
 /// No table of contents is larger.
 const TOC_BYTES_MAX: u64 = 1 << 30;
@@ -73,7 +73,7 @@ impl Backup {
         id: BackupId,
     ) -> Result<Self, RestoreError> {
         let key = Key::Manifest(database, id).to_string();
-        let read = vault.get(&key, None, manifest::BYTES_MAX).await;
+        let read = first_version(vault, &key).await;
         let json = read.map_err(|source| match source.kind {
             StoreErrorKind::NotFound => RestoreError::NoBackup {
                 database: database.clone(),
@@ -129,6 +129,13 @@ impl Backup {
         let read = read.await;
         read.map_err(|error| RestoreError::Internal(error.to_string()))?
     }
+}
+
+async fn first_version(vault: &Bucket, key: &str) -> Result<Vec<u8>, StoreError> {
+    let version = vault.first_version_id(key).await?;
+    vault
+        .get(key, version.as_deref(), manifest::BYTES_MAX)
+        .await
 }
 
 fn nothing() -> TableOfContents {

@@ -24,6 +24,16 @@ impl Bucket {
         Ok(versions)
     }
 
+    /// The version that a key written with `If-None-Match` got: whatever lies on top of it came
+    /// later. None where the storage keeps no versions, or nothing was written.
+    pub async fn first_version_id(&self, key: &str) -> Result<Option<String>, StoreError> {
+        let versions = self.versions(key).await?;
+        let first = versions.iter().find(|it| !it.is_delete_marker);
+        let first = first.and_then(|it| it.id.clone());
+        // A bucket without versions lists one without a name.
+        Ok(first.filter(|it| *it != "null" || versions.len() > 1))
+    }
+
     /// The same for all keys under `prefix`, in key order.
     pub async fn versions_under(&self, prefix: &str) -> Result<Vec<Version>, StoreError> {
         let mut versions = Vec::new();

@@ -16,7 +16,11 @@ fn standing(database: &str, id: Option<&str>) -> Standing {
     let verified = id.map(|id| {
         let id: BackupId = id.parse().unwrap();
         let snapshot_at = id.scheduled_at() + jiff::SignedDuration::from_secs(5);
-        VerifiedBackup { id, snapshot_at }
+        VerifiedBackup {
+            id,
+            snapshot_at,
+            manifest_sha256: None,
+        }
     });
     Standing {
         database: database.parse().unwrap(),
