@@ -17,6 +17,11 @@ use crate::database_url::{DatabaseUrl, Tls};
 
 /// Covers a serverless compute that has to wake up first.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Together: who does not answer for 50 s is gone. The server is asked for the same
+/// ([`super::session`]).
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(20);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 3;
 
 impl Connection {
     /// Connects and authenticates. Any later read or write that moves no byte for `stall`
@@ -37,7 +42,8 @@ impl Connection {
         Ok(connection)
     }
 
-    fn set_timeouts(&mut self, stall: Duration) -> Result<(), PgError> {
+    /// From now on, `stall` is how long nothing may move.
+    pub(crate) fn set_timeouts(&mut self, stall: Duration) -> Result<(), PgError> {
         self.stall = stall;
         let stall = Some(stall);
         let set = |socket: &TcpStream| {
@@ -188,6 +194,19 @@ fn refused(url: &DatabaseUrl, source: ServerError) -> PgError {
     }
 }
 
+/// A statement may take an hour without a byte: keepalives hold its connection open in whatever
+/// lies between (a NAT gateway of AWS forgets it after 350 s), and tell when the other side is gone.
+fn keep_alive(socket: &TcpStream) -> io::Result<()> {
+    let socket = socket2::SockRef::from(socket);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_RETRIES);
+    socket.set_tcp_keepalive(&keepalive)?;
+    let gone = KEEPALIVE_IDLE + KEEPALIVE_INTERVAL * KEEPALIVE_RETRIES;
+    socket.set_tcp_user_timeout(Some(gone))
+}
+
 pub(super) fn open_stream(url: &DatabaseUrl) -> Result<Stream, PgError> {
     let unreachable = |source| PgError::Unreachable {
         host: url.host.clone(),
@@ -210,6 +229,7 @@ pub(super) fn open_stream(url: &DatabaseUrl) -> Result<Stream, PgError> {
         match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
             Ok(socket) => {
                 socket.set_nodelay(true).map_err(unreachable)?;
+                keep_alive(&socket).map_err(unreachable)?;
                 socket
                     .set_read_timeout(Some(CONNECT_TIMEOUT))
                     .map_err(unreachable)?;

@@ -10,6 +10,11 @@ const TRANSACTION_TIMEOUT: u32 = 170_000;
 /// `restrict_nonsystem_relation_kind` came with these minor releases.
 const RESTRICT_RELATION_KIND: [(u32, u32); 3] = [(14, 13), (15, 8), (16, 4)];
 
+/// A session whose client vanished ends within a minute, and lets go of its locks. Where a
+/// server is not reached by TCP, it takes them and does nothing.
+const GONE_CLIENTS: &str = "SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 10; \
+     SET tcp_keepalives_count = 3";
+
 /// What both reading and loading pin.
 ///
 /// `encoding` is the archive's: it declares it, and where it is the database's own, no
@@ -27,7 +32,8 @@ fn pin(server_version: u32, encoding: &str) -> String {
          SET quote_all_identifiers = off; \
          SET row_security = off; \
          SET jit = off; \
-         {TIMEOUTS_OFF}"
+         {TIMEOUTS_OFF}; \
+         {GONE_CLIENTS}"
     );
     if server_version >= TRANSACTION_TIMEOUT {
         sql.push_str("; SET transaction_timeout = 0");
@@ -48,7 +54,7 @@ pub fn pin_loading(server_version: u32, encoding: &str) -> String {
          SET standard_conforming_strings = on; \
          SET default_tablespace = ''; \
          SET default_transaction_read_only = off; \
-         SET client_min_messages = warning; \
+         SET client_min_messages = error; \
          SET synchronous_commit = off",
     );
     sql

@@ -13,14 +13,16 @@ use super::queue::Queue;
 use super::run::{Context, Ran, Switchboard, run};
 use super::session::Mode;
 use super::staged::{self, Types};
-use super::{Advance, Backup, Order, RestoreError, Scope};
+use super::{Advance, Backup, Order, RestoreError, Scope, Until};
 use crate::archive::lossy;
 use crate::database_url::DatabaseUrl;
 use crate::error::{Name, chain};
 use crate::pg::{Connection, PgError, pin_loading, pin_reading};
 
 /// Of the coordinator, which asks for little.
-const STALL: Duration = Duration::from_secs(120);
+const STALL: Duration = Duration::from_secs(60);
+/// To write down what was done, there is little time left.
+const NOTE_STALL: Duration = Duration::from_secs(10);
 /// One restore into a database at a time: "Life", "boat". The invocation before may have ended
 /// a moment ago.
 const ADVISORY_LOCK: &str = "SET lock_timeout = '10s'; SELECT pg_advisory_lock(1281974885, 1651466612); SET lock_timeout = 0";
@@ -42,7 +44,7 @@ pub(super) async fn advance(
     backup: &Backup,
     target: &DatabaseUrl,
     order: &Order,
-    until: Instant,
+    until: Until,
 ) -> Result<Advance, RestoreError> {
     check(order)?;
     if let Scope::Tables(tables) = &order.scope {
@@ -88,7 +90,7 @@ pub(super) async fn advance(
         let (target, ledger) = (target.clone(), ledger.clone());
         blocking(move || note(begun, &target, &ledger, (bytes, reason))).await?
     };
-    check_progress(ran, remaining, began_at, until)?;
+    check_progress(ran, remaining, began_at, until.stop)?;
     let assembled = Assembled {
         toc: &backup.toc,
         manifest: &backup.manifest,
@@ -265,12 +267,14 @@ fn note(
     ledger: &Ledger,
     (bytes, reason): (u64, Option<String>),
 ) -> Result<Begun, RestoreError> {
+    // A connection that cannot be told is a lost one, of which the next statement tells.
+    let _lost = begun.connection.set_timeouts(NOTE_STALL);
     let sum = match ledger.add_bytes_read(&mut begun.connection, bytes) {
         Err(RestoreError::Query {
             source: PgError::Lost(_) | PgError::Stalled(_),
             ..
         }) => {
-            begun.connection = Connection::open(target, STALL).map_err(RestoreError::Connect)?;
+            begun.connection = Connection::open(target, NOTE_STALL).map_err(RestoreError::Connect)?;
             ledger.add_bytes_read(&mut begun.connection, bytes)?
         }
         sum => sum?,
@@ -311,6 +315,12 @@ fn check_progress(
             let what = format!("{remaining} jobs are left, and none of them can run");
             Err(RestoreError::Internal(what))
         }
+        // Called again, it would be no faster.
+        None if ran.done == 0 && remaining > 0 => Err(RestoreError::OutOfTime {
+            what: "to begin: to reach the target and to read its ledger".to_owned(),
+            needed_seconds: began_at.elapsed().as_secs(),
+            available_seconds: until.saturating_duration_since(began_at).as_secs(),
+        }),
         Some(_) | None => Ok(()),
     }
 }

@@ -77,6 +77,22 @@ pub struct PhaseTime {
     pub seconds: f64,
 }
 
+/// When an invocation goes no further.
+#[derive(Clone, Copy, Debug)]
+pub struct Until {
+    /// No job is begun after this, but the first.
+    pub begin: Instant,
+    /// What still runs is cancelled, and done anew by the next invocation.
+    pub stop: Instant,
+}
+
+impl From<Instant> for Until {
+    /// Jobs are begun as long as they fit, and cut where they do not.
+    fn from(stop: Instant) -> Self {
+        Self { begin: stop, stop }
+    }
+}
+
 /// Runs as many jobs as fit before `until`. Call again with the same arguments until
 /// `remaining` is 0, then write down what it said, then [`finish`].
 ///
@@ -91,9 +107,9 @@ pub async fn advance(
     backup: &Backup,
     target: &DatabaseUrl,
     order: &Order,
-    until: Instant,
+    until: impl Into<Until>,
 ) -> Result<Advance, RestoreError> {
-    advance::advance(backup, target, order, until).await
+    advance::advance(backup, target, order, until.into()).await
 }
 
 /// Removes the ledger and gives the database its own comment. May be called again.

@@ -15,7 +15,7 @@ use super::ledger::{Ledger, Numbers};
 use super::queue::{Outlook, Queue};
 use super::session::{Mode, Session};
 use super::task::Task;
-use super::{RestoreError, prove};
+use super::{RestoreError, Until, prove};
 use crate::archive::TableOfContents;
 use crate::database_url::DatabaseUrl;
 use crate::manifest::Manifest;
@@ -58,6 +58,8 @@ pub(super) enum Failure {
     Store(StoreError),
     Error(RestoreError),
     Internal(String),
+    /// There was no time left for it. Never a failure of the restore.
+    Cut,
 }
 
 impl Failure {
@@ -87,7 +89,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug, Default)]
 pub(super) struct Switchboard {
     is_stopped: AtomicBool,
-    pub(super) running: Mutex<HashMap<usize, (Cancel, Hangup)>>,
+    running: Mutex<HashMap<usize, (Cancel, Hangup)>>,
 }
 
 impl Switchboard {
@@ -109,6 +111,16 @@ impl Switchboard {
 
     pub(super) fn is_stopped(&self) -> bool {
         self.is_stopped.load(Ordering::Acquire)
+    }
+
+    /// From now on it can be ended. False: it is too late to begin.
+    pub(super) fn add(&self, index: usize, handles: (Cancel, Hangup)) -> bool {
+        lock(&self.running).insert(index, handles);
+        !self.is_stopped()
+    }
+
+    pub(super) fn remove(&self, index: usize) {
+        lock(&self.running).remove(&index);
     }
 }
 
@@ -135,9 +147,8 @@ pub(super) async fn run(
     context: &Arc<Context>,
     queue: &mut Queue<'_>,
     connections: u32,
-    until: Instant,
+    until: Until,
 ) -> Ran {
-    let board = &context.board;
     let fetched = Arc::new(AtomicU64::new(0));
     let mut crew = Crew {
         context,
@@ -147,20 +158,17 @@ pub(super) async fn run(
         ran: Ran::default(),
         started: 0,
         until,
+        hang_up_at: None,
     };
     let mut logged = Instant::now();
     loop {
-        if !board.is_stopped() {
+        if crew.hang_up_at.is_none() {
             crew.start(queue, connections.max(1) as usize);
         }
         if crew.tasks.is_empty() {
             break;
         }
-        let wake = if board.is_stopped() {
-            until.max(Instant::now()) + GRACE
-        } else {
-            until
-        };
+        let wake = crew.hang_up_at.unwrap_or(until.stop);
         tokio::select! {
             ended = crew.tasks.join_next() => match ended {
                 Some(Ok(ended)) => crew.end(queue, ended),
@@ -168,11 +176,7 @@ pub(super) async fn run(
                 None => break,
             },
             () = tokio::time::sleep_until(wake.into()) => {
-                if board.is_stopped() {
-                    board.hang_up_all();
-                } else {
-                    crew.stop();
-                }
+                crew.wake();
             }
         }
         if logged.elapsed() >= LOG_EVERY {
@@ -198,19 +202,23 @@ struct Crew<'a> {
     sessions: Vec<Session>,
     ran: Ran,
     started: usize,
-    until: Instant,
+    until: Until,
+    /// Once it is stopped: when what does not end by itself is hung up.
+    hang_up_at: Option<Instant>,
 }
 
 impl Crew<'_> {
     fn start(&mut self, queue: &mut Queue<'_>, connections: usize) {
         while self.tasks.len() < connections {
-            let left = self.until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let (now, is_first) = (Instant::now(), self.started == 0);
+            let left = self.until.stop.saturating_duration_since(now);
+            let is_late = now >= self.until.begin && !is_first;
+            if left.is_zero() || is_late {
                 return;
             }
             let outlook = Outlook {
                 seconds_left: left.as_secs_f64(),
-                is_first: self.started == 0,
+                is_first,
             };
             let Some(index) = queue.start(outlook) else {
                 return;
@@ -220,7 +228,7 @@ impl Crew<'_> {
                 context: Arc::clone(self.context),
                 fetched: Arc::clone(self.fetched),
                 index,
-                until: self.until,
+                until: self.until.stop,
             };
             self.tasks.spawn(task.run(self.sessions.pop()));
         }
@@ -234,7 +242,7 @@ impl Crew<'_> {
                 self.ran.done += 1;
                 queue.end(ended.index, ended.seconds);
             }
-            Err(_) if self.context.board.is_stopped() => {
+            outcome if self.hang_up_at.is_some() || matches!(outcome, Err(Failure::Cut)) => {
                 let is_longer = self.ran.cut.as_ref().is_none_or(|it| it.1 < ended.seconds);
                 if is_longer {
                     let predicted = queue.seconds(ended.index);
@@ -254,8 +262,18 @@ impl Crew<'_> {
         self.stop();
     }
 
-    fn stop(&self) {
+    /// The time is over, or that of those who were asked to end.
+    fn wake(&mut self) {
+        if self.hang_up_at.is_none() {
+            return self.stop();
+        }
+        self.context.board.hang_up_all();
+        self.hang_up_at = Some(Instant::now() + GRACE);
+    }
+
+    fn stop(&mut self) {
         self.context.board.is_stopped.store(true, Ordering::Release);
+        self.hang_up_at.get_or_insert(Instant::now() + GRACE);
         let context = Arc::clone(self.context);
         drop(tokio::task::spawn_blocking(move || {
             context.board.cancel_all()
@@ -283,7 +301,9 @@ fn error_of(context: &Context, job: &Job, failure: Failure) -> RestoreError {
         Failure::Store(source) => RestoreError::Store(source),
         Failure::Error(error) => error,
         Failure::Storage(error) => RestoreError::Internal(error.to_string()),
-        Failure::AlreadyDone => RestoreError::Internal("a done job failed".to_owned()),
+        Failure::AlreadyDone | Failure::Cut => {
+            RestoreError::Internal("what is no failure was taken for one".to_owned())
+        }
         Failure::Internal(what) => {
             let id = context.manifest.backup_id;
             RestoreError::Internal(format!("{}: {what} (backup {id})", job.what))

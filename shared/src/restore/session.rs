@@ -20,33 +20,33 @@ pub(super) enum Mode {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) connection: Connection,
-    mode: Mode,
+    /// What it is pinned for, if for anything yet.
+    mode: Option<Mode>,
 }
 
 impl Session {
-    pub(super) fn open(context: &Context, mode: Mode) -> Result<Self, RestoreError> {
-        let connection = Connection::open(&context.url, STALL).map_err(RestoreError::Connect)?;
-        let mut session = Self { connection, mode };
-        session.pin(context)?;
-        Ok(session)
+    pub(super) fn open(url: &DatabaseUrl) -> Result<Self, RestoreError> {
+        let connection = Connection::open(url, STALL).map_err(RestoreError::Connect)?;
+        Ok(Self {
+            connection,
+            mode: None,
+        })
     }
 
     /// Pins for `mode`, unless it is pinned for that already.
     pub(super) fn enter(&mut self, context: &Context, mode: Mode) -> Result<(), RestoreError> {
-        if self.mode == mode {
+        if self.mode == Some(mode) {
             return Ok(());
         }
-        self.mode = mode;
-        self.pin(context)
-    }
-
-    fn pin(&mut self, context: &Context) -> Result<(), RestoreError> {
-        let pins = context.pins.get(&self.mode).cloned().unwrap_or_default();
+        self.mode = None;
+        let pins = context.pins.get(&mode).cloned().unwrap_or_default();
         let pinned = self.connection.query(pins);
-        pinned.map(drop).map_err(|source| RestoreError::Query {
+        pinned.map_err(|source| RestoreError::Query {
             doing: "to take the settings of the backup (encoding, lc_monetary, time zone, …)",
             source,
-        })
+        })?;
+        self.mode = Some(mode);
+        Ok(())
     }
 
     pub(super) fn handles(&self, url: &DatabaseUrl) -> Result<(Cancel, Hangup), PgError> {

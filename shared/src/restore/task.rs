@@ -69,7 +69,7 @@ impl Task {
         let opened = match tokio::time::timeout_at(until, open).await {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => return (Err(Failure::Store(error)), session),
-            Err(_) => return (Err(out_of_time()), session),
+            Err(_) => return (Err(Failure::Cut), session),
         };
         let (feed, body) = body();
         // Dropped at the deadline, the feed ends the thread's reading.
@@ -77,7 +77,7 @@ impl Task {
         let (fed, (outcome, session)) = tokio::join!(feed, self.blocking(session, Some(body)));
         let outcome = match (outcome, fed) {
             (Err(Failure::Storage(_)), Ok(Err(error))) => Err(Failure::Store(error)),
-            (Err(Failure::Storage(_)), Err(_)) => Err(out_of_time()),
+            (Err(Failure::Storage(_)), Err(_)) => Err(Failure::Cut),
             (outcome, _) => outcome,
         };
         (outcome, session)
@@ -113,26 +113,23 @@ impl Task {
         };
         let session = match slot {
             Some(session) => session,
-            None => slot.insert(Session::open(context, mode).map_err(Failure::Error)?),
+            None => slot.insert(Session::open(&context.url).map_err(Failure::Error)?),
         };
-        session.enter(context, mode).map_err(Failure::Error)?;
         let handles = session.handles(&context.url).map_err(Failure::Server)?;
-        lock(&self.context.board.running).insert(self.index, handles);
-        let outcome = if self.context.board.is_stopped() {
-            Err(out_of_time())
+        // Whatever waits for the server from here on can be ended.
+        let outcome = if context.board.add(self.index, handles) {
+            let entered = session.enter(context, mode).map_err(Failure::Error);
+            entered.and_then(|()| work(context, session, job, body))
         } else {
-            work(context, session, job, body)
+            Err(Failure::Cut)
         };
-        lock(&self.context.board.running).remove(&self.index);
-        if outcome.is_err() && session.connection.query("ROLLBACK").is_err() {
+        let is_lost = outcome.is_err() && session.connection.query("ROLLBACK").is_err();
+        context.board.remove(self.index);
+        if is_lost {
             *slot = None;
         }
         outcome
     }
-}
-
-fn out_of_time() -> Failure {
-    Failure::Internal("cut at the deadline".to_owned())
 }
 
 /// One transaction, from its claim to its record.
