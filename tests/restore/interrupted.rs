@@ -7,8 +7,9 @@ use localcloud::cutting_proxy::{Cut, CuttingProxy};
 use localcloud::postgres::{Cluster, Major, SUPERUSER};
 use shared::database_url::DatabaseUrl;
 use shared::error::Name;
-use shared::restore::{self, Advance, Order};
+use shared::restore::{self, Advance, Order, Until};
 
+use super::parts::back_up;
 use super::{assert_advance_is_proven, create, everything, in_an_hour, url};
 use crate::format::{SERVICE_IN_ANOTHER_ORDER, Taken, assert_proven, service};
 use crate::harness::{Backup, assert_equal_database, cluster, engine, open};
@@ -232,6 +233,56 @@ fn a_server_that_crashes_takes_jobs_and_their_records_with_it() {
     });
     assert_advance_is_proven(&advance);
     assert_proven(&target, source, database);
+}
+
+#[test]
+fn rows_that_a_crash_took_after_they_were_proven_are_loaded_anew() {
+    let target = Cluster::temporary(MAJOR).unwrap();
+    let sql = "CREATE UNLOGGED TABLE sessions (id int PRIMARY KEY); CREATE TABLE users (id int);
+               INSERT INTO sessions SELECT generate_series(1, 500); INSERT INTO users VALUES (1)";
+    let backup = back_up("engine-unlogged", MAJOR, sql);
+    let order = everything("unlogged", 1);
+    let (url, count) = (url(&target, "copy"), "SELECT count(*) FROM sessions");
+    engine(async {
+        create(&backup, &target, "copy").await;
+        let opened = open(&backup).await;
+        let advance = restore::advance(&opened, &url, &order, in_an_hour()).await;
+        assert_advance_is_proven(&advance.unwrap());
+        target.crash().unwrap();
+        target.start_again().unwrap();
+        assert_eq!(target.psql("copy", count).unwrap(), "0");
+        let advance = restore::advance(&opened, &url, &order, in_an_hour()).await;
+        assert_advance_is_proven(&advance.unwrap());
+        restore::finish(&opened, &url, &order).await.unwrap();
+    });
+    assert_eq!(target.psql("copy", count).unwrap(), "500");
+    target.stop().unwrap();
+}
+
+#[test]
+fn a_job_that_is_under_way_at_a_pause_is_let_end() {
+    let sql = "CREATE FUNCTION slow(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+                  IF current_database() ~ 'copy' THEN PERFORM pg_catalog.pg_sleep(2); END IF; RETURN i;
+               END $$; CREATE TABLE t AS SELECT 1 AS i; CREATE INDEX slow_i ON t (slow(i))";
+    let backup = back_up("engine-paused", MAJOR, sql);
+    let order = everything("paused", 1);
+    engine(async {
+        create(&backup, server(), "engine paused copy").await;
+        let opened = open(&backup).await;
+        let url = url(server(), "engine paused copy");
+        for _ in 0..100 {
+            let until = Until {
+                begin: Instant::now(),
+                stop: in_an_hour(),
+            };
+            let advance = restore::advance(&opened, &url, &order, until).await;
+            let advance = advance.unwrap();
+            if advance.remaining == 0 {
+                return assert_advance_is_proven(&advance);
+            }
+        }
+        panic!("no progress");
+    });
 }
 
 #[test]

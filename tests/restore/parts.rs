@@ -4,7 +4,7 @@ use localcloud::postgres::{DatabaseOptions, Major};
 use shared::error::{Name, chain};
 use shared::restore::{self, LeaveOut, Order, RestoreError, Scope};
 
-use super::{assert_advance_is_proven, everything, in_an_hour, restore_whole, url};
+use super::{assert_advance_is_proven, create, everything, in_an_hour, restore_whole, url};
 use crate::format::{Taken, assert_proven, service};
 use crate::harness::{Backup, assert_same_text, cloud, cluster, dump_as_text, engine, open};
 
@@ -18,7 +18,7 @@ fn bare(plan_id: &str, scope: Scope) -> Order {
     }
 }
 
-fn back_up(name: &'static str, major: Major, sql: &str) -> Backup {
+pub(super) fn back_up(name: &'static str, major: Major, sql: &str) -> Backup {
     cluster(major)
         .create_database(name, &DatabaseOptions::default())
         .unwrap();
@@ -238,6 +238,50 @@ fn a_publication_of_everything_and_watchful_event_triggers_see_nothing_of_us() {
     assert_advance_is_proven(&advance);
     // Also after the ledger is gone.
     assert_proven(target.0, &backup, target.1);
+}
+
+#[test]
+fn rows_that_the_manifest_does_not_count_are_never_proven() {
+    let backup = back_up(
+        "engine-uncounted",
+        Major::V16,
+        "CREATE TABLE t AS SELECT 1 AS i; CREATE TABLE u AS SELECT 2 AS i; CREATE SEQUENCE s",
+    );
+    let order = bare("engine-uncounted", Scope::Everything);
+    let (server, database) = (cluster(Major::V16), "engine uncounted");
+    let proof = engine(async {
+        create(&backup, server, database).await;
+        let mut opened = open(&backup).await;
+        let mut manifest = (*opened.manifest).clone();
+        manifest.tables.retain(|it| it.name != "t");
+        manifest.sequences[0].name = "gone".to_owned();
+        opened.manifest = manifest.into();
+        let target = url(server, database);
+        let advance = restore::advance(&opened, &target, &order, in_an_hour()).await;
+        advance.unwrap().proof.unwrap()
+    });
+    assert!(!proof.is_proven);
+    for expected in ["TABLE DATA public.t", "public.gone is in the manifest"] {
+        assert!(
+            proof.inconclusive.iter().any(|it| it.contains(expected)),
+            "{expected} is not in {:?}",
+            proof.inconclusive
+        );
+    }
+}
+
+#[test]
+fn a_comment_like_the_mark_of_a_scratch_database_is_not_given_to_a_restored_one() {
+    let backup = back_up(
+        "engine-marked",
+        Major::V16,
+        "DO $$ BEGIN EXECUTE format('COMMENT ON DATABASE %I IS %L', current_database(),
+            'lifeboat scratch 2020-01-01T00:00:00Z 1'); END $$",
+    );
+    let order = bare("engine-marked", Scope::Everything);
+    let target = (cluster(Major::V16), "engine marked");
+    engine(restore_whole(&backup, target, &order)).unwrap();
+    assert_eq!(comment(Major::V16, "engine marked"), "");
 }
 
 #[test]

@@ -140,6 +140,7 @@ fn of_engine(error: &RestoreError) -> Code {
         RestoreError::Job { .. }
         | RestoreError::Refused(_)
         | RestoreError::Busy
+        | RestoreError::Emptied(_)
         | RestoreError::UnknownKind(_)
         | RestoreError::Connect(_)
         | RestoreError::Query { .. }

@@ -25,6 +25,7 @@ use serde::Serialize;
 use serde_json::Value;
 use shared::config::{ConfigError, layer_root, required};
 use shared::error::{Name, chain};
+use shared::restore::Until;
 use shared::restore::guard::Obstacle;
 use shared::secret::Secrets;
 use shared::store::Bucket;
@@ -110,13 +111,19 @@ pub struct Invocation {
 
 impl Invocation {
     /// When to stop working and to answer.
-    fn work_until(&self) -> Instant {
+    fn work_until(&self) -> Until {
         /// Without a limit: longer than any restore.
         const DAYS: Duration = Duration::from_secs(30 * 86_400);
-        let Some(time) = self.time else {
-            return self.begun + self.pause_after.unwrap_or(DAYS);
-        };
-        self.begun + time.saturating_sub((time / 6).min(RESERVE_MAX))
+        match self.time {
+            // A job that was begun is let end, however long it takes.
+            None => Until {
+                begin: self.begun + self.pause_after.unwrap_or(DAYS),
+                stop: self.begun + DAYS,
+            },
+            Some(time) => {
+                Until::from(self.begun + time.saturating_sub((time / 6).min(RESERVE_MAX)))
+            }
+        }
     }
 
     /// The longest that one job of the engine may take.

@@ -59,7 +59,13 @@ pub enum PgError {
 pub struct ServerError {
     pub code: String,
     pub message: String,
+    /// By a function of the database, which may say anything under any code.
+    pub is_raised: bool,
 }
+
+const RAISED: &str = "a function of the database raised an exception";
+/// The server's source files that pass on what a function raises.
+const RAISING_FILES: [&str; 4] = ["pl_exec.c", "plperl.c", "plpy_elog.c", "pltcl.c"];
 
 /// Of the context of a failed copy, this much is no row content: `COPY t, line 3, column a`.
 fn place(context: &str) -> Option<&str> {
@@ -77,9 +83,11 @@ impl ServerError {
                 .find(|field| field.first() == Some(&wanted))
                 .map(|field| String::from_utf8_lossy(&field[1..]).into_owned())
         };
+        let file = field(b'F').unwrap_or_default();
         Self {
             code: field(b'C').unwrap_or_else(|| "XX000".to_owned()),
             message: field(b'M').unwrap_or_else(|| "no message".to_owned()),
+            is_raised: RAISING_FILES.contains(&file.as_str()),
         }
     }
 
@@ -93,7 +101,7 @@ impl ServerError {
         match context.as_deref().and_then(place) {
             Some(place) => Self {
                 message: format!("{}, at {place}", error.message),
-                code: error.code,
+                ..error
             },
             None => error,
         }
@@ -103,18 +111,18 @@ impl ServerError {
     #[must_use]
     pub fn without_values(self) -> Self {
         let message = match self.code.get(..2) {
-            // Data exceptions end in the value: `invalid input syntax for type json: …`.
+            _ if self.is_raised => RAISED.to_owned(),
+            Some("P0") => RAISED.to_owned(),
+            // Data exceptions end in the value: `invalid input syntax for type json: …`. Other
+            // languages have other quotation marks.
             Some("22") => {
-                let end = self.message.find([':', '"']).unwrap_or(self.message.len());
+                let end = self.message.find([':', '"', '«', '»', '„', '“', '‹', '\'']);
+                let end = end.unwrap_or(self.message.len());
                 self.message[..end].trim_end().to_owned()
             }
-            Some("P0") => "a function of the database raised an exception".to_owned(),
             _ => self.message,
         };
-        Self {
-            code: self.code,
-            message,
-        }
+        Self { message, ..self }
     }
 }
 
@@ -163,9 +171,9 @@ impl PgError {
             Self::Unreachable { .. } | Self::Stalled(_) | Self::Lost(_) => true,
             // The resolver's own words (EAI_AGAIN); the standard library gives no code.
             Self::UnknownHost { source, .. } => source.to_string().contains("Temporary failure"),
-            // Connection exceptions, too many connections and other shortages, shutdown,
-            // lost snapshots, lock conflicts.
-            Self::Server(error) => ["08", "53", "57", "40", "55P03"]
+            // Connection exceptions, too many connections, shutdown, lost snapshots, lock
+            // conflicts. A full disk or lock table stays full.
+            Self::Server(error) => ["08", "53300", "57", "40", "55P03"]
                 .iter()
                 .any(|class| error.code.starts_with(class)),
             Self::NoTls { .. }
@@ -217,6 +225,20 @@ mod tests {
             let error = ServerError::parse_of_copy(&fields(code, message, context));
             assert_eq!(error.to_string(), expected);
         }
+    }
+
+    #[test]
+    fn what_a_function_raises_is_not_repeated_under_whatever_code() {
+        let mut body = fields("23505", "row secret is taken", "");
+        body.splice(0..0, b"Fpl_exec.c\0".iter().copied());
+        let error = ServerError::parse_of_copy(&body);
+        assert!(!error.to_string().contains("secret"), "{error}");
+        let german = "ungültige Eingabesyntax für Typ integer: »secret«";
+        let error = ServerError::parse_of_copy(&fields("22P02", german, ""));
+        assert!(!error.to_string().contains("secret"), "{error}");
+        let french = "la valeur « secret » est hors limites";
+        let error = ServerError::parse_of_copy(&fields("22003", french, ""));
+        assert!(!error.to_string().contains("secret"), "{error}");
     }
 
     #[test]

@@ -11,12 +11,15 @@ use super::ledger::{Ledger, Record};
 use super::plan::plan;
 use super::queue::Queue;
 use super::run::{Context, Ran, Switchboard, run};
+use super::select::select;
 use super::session::Mode;
 use super::staged::{self, Types};
+use super::statements::{Part, sql};
 use super::{Advance, Backup, Order, RestoreError, Scope, Until};
 use crate::archive::lossy;
 use crate::database_url::DatabaseUrl;
 use crate::error::{Name, chain};
+use crate::manifest::{Manifest, Table};
 use crate::pg::{Connection, PgError, pin_loading, pin_reading};
 
 /// Of the coordinator, which asks for little.
@@ -50,6 +53,10 @@ pub(super) async fn advance(
     if let Scope::Tables(tables) = &order.scope {
         // Nothing is made for tables that the backup does not have.
         staged::find(&backup.manifest, tables)?;
+    }
+    if order.owners {
+        // Nothing is made of an archive that cannot be restored to its end.
+        refuse_unknown_kinds(backup, order)?;
     }
     let began_at = Instant::now();
     let ledger = Ledger::of(order);
@@ -88,7 +95,8 @@ pub(super) async fn advance(
     let reason = ran.failure.as_ref().and_then(lasting);
     let begun = {
         let (target, ledger) = (target.clone(), ledger.clone());
-        blocking(move || note(begun, &target, &ledger, (bytes, reason))).await?
+        let manifest = Arc::clone(&backup.manifest);
+        blocking(move || note(begun, &target, (&ledger, &manifest), (bytes, reason))).await?
     };
     check_progress(ran, remaining, began_at, until.stop)?;
     let assembled = Assembled {
@@ -113,6 +121,15 @@ fn check(order: &Order) -> Result<(), RestoreError> {
             "only named tables go to a staging schema: write {\"tables\": [\"schema.table\"]}",
         ),
     }
+}
+
+fn refuse_unknown_kinds(backup: &Backup, order: &Order) -> Result<(), RestoreError> {
+    let selection = select(&backup.toc, &order.scope, &order.leave_out);
+    let entries = backup.toc.entries.iter().zip(&selection.uses);
+    for (entry, _) in entries.filter(|(_, used)| used.statement.is_some()) {
+        sql(&backup.toc, entry, Part::Owner)?;
+    }
+    Ok(())
 }
 
 fn begin(backup: &Backup, target: &DatabaseUrl, order: &Order) -> Result<Begun, RestoreError> {
@@ -148,6 +165,7 @@ fn begin(backup: &Backup, target: &DatabaseUrl, order: &Order) -> Result<Begun, 
         Scope::Tables(tables) => staged::types(&mut connection, &backup.manifest, tables)?,
         Scope::Everything | Scope::SchemaOnly | Scope::DataOnly => Types::default(),
     };
+    ledger.forget_emptied(&mut connection, &unlogged(&backup.manifest))?;
     let records = ledger.records(&mut connection)?;
     Ok(Begun {
         connection,
@@ -156,6 +174,15 @@ fn begin(backup: &Backup, target: &DatabaseUrl, order: &Order) -> Result<Begun, 
         version,
         types,
     })
+}
+
+/// Tables that a crash of the server empties.
+fn unlogged(manifest: &Manifest) -> Vec<&Table> {
+    let tables = manifest
+        .tables
+        .iter()
+        .filter(|it| it.unlogged && it.rows > 0);
+    tables.collect()
 }
 
 /// A client encoding that any text of the catalog can be read in.
@@ -264,7 +291,7 @@ fn lasting(error: &RestoreError) -> Option<String> {
 fn note(
     mut begun: Begun,
     target: &DatabaseUrl,
-    ledger: &Ledger,
+    (ledger, manifest): (&Ledger, &Manifest),
     (bytes, reason): (u64, Option<String>),
 ) -> Result<Begun, RestoreError> {
     // A connection that cannot be told is a lost one, of which the next statement tells.
@@ -274,7 +301,8 @@ fn note(
             source: PgError::Lost(_) | PgError::Stalled(_),
             ..
         }) => {
-            begun.connection = Connection::open(target, NOTE_STALL).map_err(RestoreError::Connect)?;
+            begun.connection =
+                Connection::open(target, NOTE_STALL).map_err(RestoreError::Connect)?;
             ledger.add_bytes_read(&mut begun.connection, bytes)?
         }
         sum => sum?,
@@ -284,6 +312,10 @@ fn note(
         ledger.fail(&mut begun.connection, &reason)?;
     }
     begun.records = ledger.records(&mut begun.connection)?;
+    let emptied = ledger.forget_emptied(&mut begun.connection, &unlogged(manifest))?;
+    if !emptied.is_empty() {
+        return Err(RestoreError::Emptied(emptied.join(", ")));
+    }
     ask::query(
         &mut begun.connection,
         "to let others go on",
@@ -376,15 +408,18 @@ fn open(target: &DatabaseUrl) -> Result<Connection, RestoreError> {
     Ok(connection)
 }
 
-/// `'…'`, as the archive's own statement has it.
-fn own_comment(backup: &Backup) -> Option<String> {
+/// `'…'`, as the archive's own statement has it, in the archive's encoding.
+fn own_comment(backup: &Backup) -> Option<Vec<u8>> {
     let entries = backup.toc.entries.iter();
     let mut comments =
         entries.filter(|it| it.is("COMMENT") && lossy(&it.tag).starts_with("DATABASE "));
     let Some(entry) = comments.next() else {
-        return Some("NULL".to_owned());
+        return Some(b"NULL".to_vec());
     };
-    let definition = std::str::from_utf8(entry.definition.as_deref()?).ok()?;
-    let (_, literal) = definition.split_once(" IS ")?;
-    Some(literal.trim().trim_end_matches(';').to_owned())
+    // The tag has the name as the statement does: quoted where it has to be.
+    let tag = entry.tag.as_deref()?;
+    let statement = [b"COMMENT ON ", tag, b" IS "].concat();
+    let literal = entry.definition.as_deref()?.strip_prefix(&statement[..])?;
+    let literal = literal.trim_ascii_end();
+    Some(literal.strip_suffix(b";").unwrap_or(literal).to_vec())
 }

@@ -1,9 +1,10 @@
 //! What the ledger's records say together: phases, counts, and the proof. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 
+use super::complete::Complete;
 use super::jobs::{Job, Program, Work};
 use super::ledger::Record;
 use super::prove::{Found, Values};
@@ -101,17 +102,22 @@ impl Assembled<'_> {
             serde_json::from_str::<Found>(found).ok()
         };
         let mut sums: BTreeMap<usize, (u64, Fingerprint)> = BTreeMap::new();
+        let mut untold: BTreeSet<usize> = BTreeSet::new();
         for job in &self.program.jobs {
             match &job.work {
                 Work::ProveTable { unit, .. } => {
                     let sum = sums.entry(*unit).or_default();
                     match found(job) {
-                        Some(found) => {
+                        Some(found) if found.inconclusive.is_none() => {
                             sum.0 += found.rows;
                             sum.1 += found.fingerprint;
-                            proof.inconclusive.extend(found.inconclusive);
                         }
-                        None => proof.inconclusive.push(job.what.clone()),
+                        found => {
+                            let reason = found.and_then(|it| it.inconclusive);
+                            if untold.insert(*unit) {
+                                proof.inconclusive.push(reason.unwrap_or(job.what.clone()));
+                            }
+                        }
                     }
                 }
                 Work::ProveSequences(places) => {
@@ -131,7 +137,15 @@ impl Assembled<'_> {
                 | Work::Measure(_) => {}
             }
         }
+        sums.retain(|unit, _| !untold.contains(unit));
         self.tables(&sums, &mut proof);
+        let complete = Complete {
+            toc: self.toc,
+            manifest: self.manifest,
+            order: self.order,
+            program: self.program,
+        };
+        proof.inconclusive.extend(complete.unaccounted());
         let left_out_rows = self.left_out_rows();
         proof.is_proven = self.order.scope != Scope::SchemaOnly
             && proof.differences().is_empty()
@@ -147,8 +161,9 @@ impl Assembled<'_> {
     }
 
     fn tables(&self, sums: &BTreeMap<usize, (u64, Fingerprint)>, proof: &mut Proof) {
-        for (place, unit) in self.program.units.iter().enumerate() {
-            let (rows, fingerprint) = sums.get(&place).copied().unwrap_or_default();
+        // What could not be read is not known to differ.
+        for (place, (rows, fingerprint)) in sums {
+            let (unit, rows, fingerprint) = (&self.program.units[*place], *rows, *fingerprint);
             let equal = rows == unit.rows && fingerprint == unit.fingerprint;
             proof.tables.push(TableProof {
                 schema: unit.display.schema.clone(),

@@ -49,6 +49,11 @@ pub enum RestoreError {
         #[source]
         source: PgError,
     },
+    /// They are no longer recorded as done.
+    #[error(
+        "the target's server has crashed meanwhile, which emptied unlogged tables: try again, these are loaded anew: {0}"
+    )]
+    Emptied(String),
     /// The target is unusable from here on, and says so in its comment.
     #[error("{what}: {remedy}")]
     Job {
@@ -74,7 +79,7 @@ impl RestoreError {
     pub fn name(&self) -> Name {
         match self {
             Self::NoBackup { .. } | Self::Refused(_) | Self::UnknownKind(_) => Name::Refused,
-            Self::Busy => Name::Transient,
+            Self::Busy | Self::Emptied(_) => Name::Transient,
             Self::Store(source) => source.name(),
             Self::Connect(source) | Self::Query { source, .. } => of_target(source),
             Self::Job { source, .. } => of_target(source),

@@ -13,8 +13,8 @@ pub(super) struct Families {
     members: HashMap<i32, Vec<i32>>,
     /// Relations that have children.
     parents: HashSet<i32>,
-    /// Partitions, as `TABLE ATTACH` has them.
-    attached: HashSet<i32>,
+    /// What a partition is attached to, as `TABLE ATTACH` has it.
+    attached: HashMap<i32, i32>,
 }
 
 fn is_relation(entry: &Entry) -> bool {
@@ -60,15 +60,15 @@ impl Families {
 
     /// The partition has the entry's own name; the others are what it is attached to.
     fn note_attached(&mut self, by_id: &HashMap<i32, &Entry>, entry: &Entry, tables: &[i32]) {
-        for table in tables {
-            let is_partition = by_id
-                .get(table)
-                .is_some_and(|it| it.tag == entry.tag && it.namespace == entry.namespace);
-            if is_partition {
-                self.attached.insert(*table);
-            } else {
-                self.parents.insert(*table);
-            }
+        let is_partition = |table: &&i32| {
+            by_id
+                .get(*table)
+                .is_some_and(|it| it.tag == entry.tag && it.namespace == entry.namespace)
+        };
+        let (partitions, parents): (Vec<&i32>, Vec<&i32>) = tables.iter().partition(is_partition);
+        self.parents.extend(parents.iter().copied());
+        for (partition, parent) in partitions.into_iter().zip(parents) {
+            self.attached.insert(*partition, *parent);
         }
     }
 
@@ -83,7 +83,20 @@ impl Families {
     }
 
     pub(super) fn is_partition(&self, relation: i32) -> bool {
-        self.attached.contains(&relation)
+        self.attached.contains_key(&relation)
+    }
+
+    /// The table at the top of its tree of partitions; itself, where it is no partition.
+    pub(super) fn root_of(&self, relation: i32) -> i32 {
+        let mut root = relation;
+        // An archive that goes in circles ends as well.
+        for _ in 0..self.attached.len() {
+            match self.attached.get(&root) {
+                Some(parent) => root = *parent,
+                None => break,
+            }
+        }
+        root
     }
 
     pub(super) fn members(&self, family: i32) -> &[i32] {

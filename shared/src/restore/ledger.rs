@@ -1,12 +1,15 @@
 //! The record of a restore in its own target: which jobs are done. A job commits together
 //! with its record, so neither exists without the other.
 
+use std::collections::BTreeSet;
+
 use sha2::{Digest as _, Sha256};
 
 use super::ask::{Fields, literal, query, value};
 use super::jobs::Job;
 use super::{Backup, Order, RestoreError, Scope, scratch};
 use crate::archive::quote_ident;
+use crate::manifest::Table;
 use crate::pg::{Connection, PgError, Row};
 use crate::sealed::hex;
 
@@ -14,6 +17,8 @@ use crate::sealed::hex;
 pub(super) const SCHEMA: &str = "lifeboat_restore";
 /// The key of the jobs; no other constraint is called this.
 pub(super) const CLAIMED: &str = "lifeboat_claimed";
+/// One row, which a crash of the server takes away.
+const ALIVE: &str = "lifeboat_restore.alive";
 const UNDER_WAY: &str = "Lifeboat: being restored, do not use";
 const UNUSABLE: &str = "Lifeboat: UNUSABLE: ";
 /// Of a reason, this much is kept.
@@ -116,6 +121,7 @@ impl Ledger {
              CREATE {unlogged} TABLE {run} (plan_id text PRIMARY KEY, backup_id text NOT NULL,
                 manifest_sha256 text NOT NULL, wanted text NOT NULL, state text NOT NULL,
                 reason text, comment_before text, bytes_read bigint NOT NULL DEFAULT 0);
+             {alive}
              CREATE {unlogged} TABLE {job} (id text CONSTRAINT {CLAIMED} PRIMARY KEY, phase text NOT NULL,
                 started_at timestamptz NOT NULL DEFAULT clock_timestamp(), seconds float8,
                 rows bigint, copy_bytes bigint, stored_bytes bigint, found text);
@@ -127,12 +133,18 @@ impl Ledger {
             schema = self.schema,
             // Of a live database nothing is published or written to its log.
             unlogged = if self.is_staging { "UNLOGGED" } else { "" },
+            // Emptied by a crash, as every unlogged table is.
+            alive = if self.is_staging {
+                String::new()
+            } else {
+                format!("CREATE UNLOGGED TABLE {ALIVE} AS SELECT true AS is_alive;")
+            },
             plan = literal(&order.plan_id),
             sha256 = backup.manifest_sha256,
             wanted = fingerprint(order),
         );
         query(connection, "to begin its ledger", &sql)?;
-        self.comment(connection, &literal(UNDER_WAY))?;
+        self.comment(connection, literal(UNDER_WAY).as_bytes())?;
         Ok(true)
     }
 
@@ -152,7 +164,10 @@ impl Ledger {
             self.run
         );
         let mut rows = query(connection, "what is being restored there", &sql)?;
-        let mut row = Fields::of(rows.pop());
+        let Some(row) = rows.pop() else {
+            return Err(self.emptied());
+        };
+        let mut row = Fields::of(Some(row));
         let (plan_id, sha256, wanted) = (row.text(), row.text(), row.text());
         let (state, reason) = (row.text(), row.text());
         if plan_id != order.plan_id {
@@ -173,6 +188,52 @@ impl Ledger {
             )));
         }
         Ok(())
+    }
+
+    /// A crash of the server has emptied the unlogged tables: what is recorded of them is no
+    /// longer so, and is done anew. Returns which; mostly none. `unlogged`: the archive's, with rows.
+    pub(super) fn forget_emptied(
+        &self,
+        connection: &mut Connection,
+        unlogged: &[&Table],
+    ) -> Result<Vec<String>, RestoreError> {
+        if self.is_staging || unlogged.is_empty() {
+            return Ok(Vec::new());
+        }
+        let is_alive = format!("SELECT count(*) FROM {ALIVE}");
+        if value(connection, "whether its server has crashed", &is_alive)? != "0" {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<String> = unlogged
+            .iter()
+            .map(|it| format!("'{}'", it.dump_id))
+            .collect();
+        let sql = format!(
+            "BEGIN; DELETE FROM {} WHERE split_part(id, ':', 1) IN ('load', 'proof')
+                AND split_part(id, ':', 2) IN ({}) RETURNING split_part(id, ':', 2);
+             INSERT INTO {ALIVE} VALUES (true); COMMIT",
+            self.job,
+            ids.join(", ")
+        );
+        let rows = query(connection, "to load its unlogged tables anew", &sql)?;
+        let gone: BTreeSet<String> = rows
+            .into_iter()
+            .map(|row| Fields::of(Some(row)).text())
+            .collect();
+        let emptied = unlogged
+            .iter()
+            .filter(|it| gone.contains(&it.dump_id.to_string()));
+        Ok(emptied
+            .map(|it| format!("{}.{}", it.schema, it.name))
+            .collect())
+    }
+
+    /// Staged tables are unlogged, with their ledger: a crash takes both.
+    fn emptied(&self) -> RestoreError {
+        RestoreError::Refused(format!(
+            "the server has crashed since, which emptied the staged tables: drop the schema {}, and plan again",
+            self.schema
+        ))
     }
 
     fn refuse_what_is_there(
@@ -255,7 +316,8 @@ impl Ledger {
             literal(&reason)
         );
         query(connection, "to note the failure", &sql)?;
-        self.comment(connection, &literal(&format!("{UNUSABLE}{reason}")))
+        let comment = literal(&format!("{UNUSABLE}{reason}"));
+        self.comment(connection, comment.as_bytes())
     }
 
     /// Removes the ledger. `own`: the comment that the archive has for its database, as SQL.
@@ -263,12 +325,16 @@ impl Ledger {
         &self,
         connection: &mut Connection,
         order: &Order,
-        own: Option<String>,
+        own: Option<Vec<u8>>,
     ) -> Result<(), RestoreError> {
         if !self.exists(connection)? {
             return Ok(());
         }
         if self.is_staging {
+            let runs = format!("SELECT count(*) FROM {}", self.run);
+            if value(connection, "whether it is whole", &runs)? == "0" {
+                return Err(self.emptied());
+            }
             let sql = format!("DROP TABLE {}, {}", self.job, self.run);
             return query(connection, "to remove its ledger", &sql).map(drop);
         }
@@ -278,8 +344,10 @@ impl Ledger {
         );
         let before = value(connection, "its comment", &sql)?;
         let comment = match own {
+            // A comment that would have the database dropped as a scratch one is not given.
+            Some(own) if is_mark(&own) => b"NULL".to_vec(),
             Some(own) if order.scope != Scope::DataOnly => own,
-            Some(_) | None => before,
+            Some(_) | None => before.into_bytes(),
         };
         self.comment(connection, &comment)?;
         // The database's own event triggers must not act on this. Who may not ask for that has
@@ -296,7 +364,7 @@ impl Ledger {
 
     /// Comments on the database, unless that is live, or scratch: whose mark must stay. Best
     /// effort: the ledger says the same.
-    fn comment(&self, connection: &mut Connection, sql_text: &str) -> Result<(), RestoreError> {
+    fn comment(&self, connection: &mut Connection, sql_text: &[u8]) -> Result<(), RestoreError> {
         if self.is_staging {
             return Ok(());
         }
@@ -313,7 +381,7 @@ impl Ledger {
             b"COMMENT ON DATABASE ",
             &quote_ident(&name)[..],
             b" IS ",
-            sql_text.as_bytes(),
+            sql_text,
         ];
         match connection.query(comment.concat()) {
             // Not its owner.
@@ -333,6 +401,13 @@ pub(super) const USER_RELATIONS: &str = "SELECT count(*) FROM pg_class c
       AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
                       AND d.objid = c.oid AND d.deptype = 'e')";
+
+/// `'lifeboat scratch …'`, however it is quoted.
+fn is_mark(literal: &[u8]) -> bool {
+    let text = literal.iter().position(|it| *it == b'\'');
+    let text = text.map_or(literal, |quote| &literal[quote + 1..]);
+    text.starts_with(scratch::MARK.as_bytes())
+}
 
 /// The order without what may change from call to call.
 fn fingerprint(order: &Order) -> String {

@@ -17,6 +17,7 @@ mod advance;
 mod ask;
 mod assemble;
 mod backup;
+mod complete;
 mod error;
 pub mod estimate;
 mod families;

@@ -100,7 +100,7 @@ pub(super) fn table(
         Ok(()) => {}
         // Row-level security would hide rows: what could not be read is not known.
         Err(CopyError::Pg(PgError::Server(error))) if error.code == "42501" => {
-            return inconclusive(context, connection, job, unit);
+            return inconclusive(context, connection, job, (unit, &error.message));
         }
         Err(CopyError::Pg(source)) => return Err(Failure::of(source)),
         Err(CopyError::Receiver(never) | CopyError::Giver(never)) => match never {},
@@ -124,7 +124,7 @@ fn inconclusive(
     context: &Context,
     connection: &mut Connection,
     job: &Job,
-    unit: &Unit,
+    (unit, reason): (&Unit, &str),
 ) -> Result<Numbers, Failure> {
     let sql = format!("ROLLBACK; {}", context.ledger.begin(job));
     connection.query(sql).map_err(Failure::of)?;
@@ -132,8 +132,8 @@ fn inconclusive(
         rows: 0,
         fingerprint: Fingerprint::default(),
         inconclusive: Some(format!(
-            "dump id {}: the role may not read all of its rows; give it BYPASSRLS",
-            unit.dump_id
+            "{}.{} could not be read back: {reason}; restore as a role that may read all of its rows (BYPASSRLS, where row-level security is in the way)",
+            unit.display.schema, unit.display.name
         )),
     };
     Ok(Numbers {

@@ -182,8 +182,8 @@ fn stage(entry: &Entry, section: i32) -> Stage {
     if entry.is("ACL") || entry.is("DEFAULT ACL") {
         return Stage::Privileges;
     }
-    let is_of_an_event_trigger =
-        entry.is("COMMENT") && lossy(&entry.tag).starts_with("EVENT TRIGGER ");
+    let is_about = entry.is("COMMENT") || entry.is("SECURITY LABEL");
+    let is_of_an_event_trigger = is_about && lossy(&entry.tag).starts_with("EVENT TRIGGER ");
     if entry.is("EVENT TRIGGER") || entry.is("MATERIALIZED VIEW DATA") || is_of_an_event_trigger {
         return Stage::Last;
     }

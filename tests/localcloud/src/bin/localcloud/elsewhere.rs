@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
+use lambda_runtime::Diagnostic;
 use restore::{Config, Function, Invocation};
 use serde_json::{Value, json};
 
@@ -19,6 +20,9 @@ use crate::restore::input;
 const PLAN_LIFETIME: SignedDuration = SignedDuration::from_mins(60);
 /// How long a step works before it tells how far it is.
 const STEP: Duration = Duration::from_secs(10);
+/// What may pass by itself is tried so often, after a pause that grows by itself each time.
+const TRIES_MAX: u32 = 10;
+const PAUSE: Duration = Duration::from_secs(6);
 
 pub(crate) async fn restore(arguments: Arguments, vault: String) -> Result<ExitCode, Failure> {
     let voice = Voice::new(arguments.json);
@@ -47,12 +51,7 @@ pub(crate) async fn restore(arguments: Arguments, vault: String) -> Result<ExitC
     let function = Function::connect(config, &shared::aws::load().await);
 
     voice.say(&format!("planning the restore of {database}"));
-    let plan = call(
-        &function,
-        None,
-        json!({"plan": input(options, database, target)}),
-    )
-    .await?;
+    let plan = call(&function, json!({"plan": input(options, database, target)})).await?;
     let words = plan["words"].as_str().unwrap_or_default();
     if plan["can_be_done"] != true {
         eprintln!("{words}");
@@ -62,12 +61,12 @@ pub(crate) async fn restore(arguments: Arguments, vault: String) -> Result<ExitC
     let answer = ask(options, words, target.unwrap_or_default()).await?;
     let Some(typed) = answer.typed else {
         let refuse = json!({"plan_id": plan_id, "operator": answer.operator});
-        call(&function, None, json!({"refuse": refuse})).await?;
+        call(&function, json!({"refuse": refuse})).await?;
         return Ok(ExitCode::FAILURE);
     };
     let approve =
         json!({"plan_id": plan_id, "operator": answer.operator, "target_name_typed": typed});
-    call(&function, None, json!({"approve": approve})).await?;
+    call(&function, json!({"approve": approve})).await?;
     let report = carry_out(&function, plan_id, voice).await?;
     let is_good = report["is_good"] == true;
     if arguments.json {
@@ -89,15 +88,28 @@ pub(crate) async fn restore(arguments: Arguments, vault: String) -> Result<ExitC
 /// Applies in steps, each as long as its longest job, and reports however it ends.
 async fn carry_out(function: &Function, plan_id: &Value, voice: Voice) -> Result<Value, Failure> {
     let apply = json!({"apply": {"plan_id": plan_id}});
+    let mut tries = 0;
     let failed = loop {
-        match call(function, Some(STEP), apply.clone()).await {
+        match invoke(function, Some(STEP), apply.clone()).await {
             Ok(applied) if applied["remaining"] == 0 => break None,
-            Ok(applied) => voice.say(&format!(
-                "{} of {} jobs, {} rows",
-                applied["done"], applied["total"], applied["rows"]
-            )),
-            Err(Failure::Function(words)) => break Some(words),
-            Err(error) => return Err(error),
+            Ok(applied) => {
+                tries = 0;
+                voice.say(&format!(
+                    "{} of {} jobs, {} rows",
+                    applied["done"], applied["total"], applied["rows"]
+                ));
+            }
+            Err(error) if error.error_type == "Transient" && tries < TRIES_MAX => {
+                tries += 1;
+                let pause = PAUSE * tries;
+                voice.say(&format!(
+                    "{}; again in {} s ({tries} of {TRIES_MAX})",
+                    error.error_message,
+                    pause.as_secs()
+                ));
+                tokio::time::sleep(pause).await;
+            }
+            Err(error) => break Some(error.error_message),
         }
     };
     let report = match failed {
@@ -105,15 +117,20 @@ async fn carry_out(function: &Function, plan_id: &Value, voice: Voice) -> Result
         Some(words) => json!({"plan_id": plan_id, "outcome": "failed",
             "failure": {"Error": "Failed", "Cause": words}}),
     };
-    call(function, None, json!({"report": report})).await
+    call(function, json!({"report": report})).await
 }
 
-/// One call of the function; what is transient is tried again by whoever sits here.
-async fn call(
+/// One call of the function.
+async fn call(function: &Function, event: Value) -> Result<Value, Failure> {
+    let answer = invoke(function, None, event).await;
+    answer.map_err(|error| Failure::Function(error.error_message))
+}
+
+async fn invoke(
     function: &Function,
     pause_after: Option<Duration>,
     event: Value,
-) -> Result<Value, Failure> {
+) -> Result<Value, Diagnostic> {
     let now = Timestamp::try_from(SystemTime::now()).unwrap_or_default();
     let invocation = Invocation {
         request_id: format!("by-hand-{}-{}", std::process::id(), now.as_nanosecond()),
@@ -122,6 +139,5 @@ async fn call(
         time: None,
         pause_after,
     };
-    let answer = Box::pin(function.handle(&invocation, event)).await;
-    answer.map_err(|error| Failure::Function(error.error_message))
+    Box::pin(function.handle(&invocation, event)).await
 }
