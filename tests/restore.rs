@@ -1,6 +1,8 @@
 //! The restore engine: what it makes of a backup is equal to the source, however it was interrupted.
 
 mod interrupted;
+mod live;
+mod obstacles;
 mod parts;
 mod scratches;
 mod tables;
@@ -10,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use localcloud::postgres::{Cluster, SUPERUSER};
 use shared::database_url::DatabaseUrl;
+use shared::restore::staging::Limits;
 use shared::restore::{self, Advance, LeaveOut, Order, RestoreError, Scope, scratch};
 
 use crate::harness::{Backup, open};
@@ -33,6 +36,14 @@ fn url(cluster: &Cluster, database: &str) -> DatabaseUrl {
 
 fn in_an_hour() -> Instant {
     Instant::now() + Duration::from_secs(3600)
+}
+
+fn limits() -> Limits {
+    Limits {
+        keys_max: 100,
+        until: in_an_hour(),
+        yield_after: Duration::from_secs(30),
+    }
 }
 
 /// Makes the database as the backup was.

@@ -20,7 +20,8 @@ use serde_json::json;
 use shared::database_url::DatabaseUrl;
 use shared::manifest::{DatabaseSettings, Manifest};
 use shared::restore::{
-    Backup, LeaveOut, Order, Scope, advance, finish, parse_table_name, scratch, staging,
+    Backup, LeaveOut, Order, Scope, advance, finish, parse_table_name, scratch,
+    staging::{self, Limits},
 };
 use shared::store::Bucket;
 
@@ -372,7 +373,12 @@ async fn restore(orders: &Orders) -> Result<Answer, Error> {
     let is_proven = done.proof.as_ref().is_some_and(|it| it.is_proven);
     check(is_proven, "the proof")?;
     if table.is_some() {
-        staging::difference(&backup, &target, &order, 100).await?;
+        let limits = Limits {
+            keys_max: 100,
+            until,
+            yield_after: Duration::from_secs(30),
+        };
+        staging::difference(&backup, &target, &order, limits).await?;
     }
     finish(&backup, &target, &order).await?;
     let proof = done.phases.iter().find(|it| it.name == "proof");

@@ -6,7 +6,7 @@ use localcloud::postgres::{DatabaseOptions, Major};
 use shared::restore::staging::{self, Difference, TableDifference};
 use shared::restore::{self, LeaveOut, Order, RestoreError, Scope, parse_table_name};
 
-use super::{in_an_hour, url};
+use super::{in_an_hour, limits, url};
 use crate::format::Taken;
 use crate::harness::{Backup, cloud, cluster, engine, open_for_tables, wait};
 
@@ -77,7 +77,7 @@ async fn stage(
     let target = url(cluster(MAJOR), database);
     let advance = restore::advance(&opened, &target, order, in_an_hour()).await?;
     assert_eq!(advance.remaining, 0);
-    let difference = staging::difference(&opened, &target, order, 100).await?;
+    let difference = staging::difference(&opened, &target, order, limits()).await?;
     restore::finish(&opened, &target, order).await?;
     Ok((advance, difference))
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::ask;
 use super::assemble::Assembled;
+use super::connect::connect;
 use super::estimate::ASSUMED;
 use super::ledger::{Ledger, Record};
 use super::plan::plan;
@@ -26,9 +27,6 @@ use crate::pg::{Connection, PgError, pin_loading, pin_reading};
 const STALL: Duration = Duration::from_secs(60);
 /// To write down what was done, there is little time left.
 const NOTE_STALL: Duration = Duration::from_secs(10);
-/// One restore into a database at a time: "Life", "boat". The invocation before may have ended
-/// a moment ago.
-const ADVISORY_LOCK: &str = "SET lock_timeout = '10s'; SELECT pg_advisory_lock(1281974885, 1651466612); SET lock_timeout = 0";
 /// Others than superusers may be allowed to set a parameter from this version on.
 const PARAMETER_PRIVILEGES: u32 = 150_000;
 const ADVISORY_UNLOCK: &str = "SELECT pg_advisory_unlock_all()";
@@ -133,7 +131,7 @@ fn refuse_unknown_kinds(backup: &Backup, order: &Order) -> Result<(), RestoreErr
 }
 
 fn begin(backup: &Backup, target: &DatabaseUrl, order: &Order) -> Result<Begun, RestoreError> {
-    let mut connection = Connection::open(target, STALL).map_err(RestoreError::Connect)?;
+    let mut connection = connect(target, STALL)?;
     let sql = "SELECT current_setting('server_version_num'), pg_encoding_to_char(encoding)
          FROM pg_database WHERE datname = current_database()";
     let rows = ask::query(&mut connection, "its version", sql)?;
@@ -149,15 +147,8 @@ fn begin(backup: &Backup, target: &DatabaseUrl, order: &Order) -> Result<Begun, 
     // What the ledger says is ASCII; what it reads of the catalog is text.
     let pin = pin_loading(version, ledger_encoding(&encoding));
     ask::query(&mut connection, "to take our settings", &pin)?;
-    match connection.query(ADVISORY_LOCK) {
-        Ok(_) => {}
-        Err(PgError::Server(error)) if error.code == "55P03" => return Err(RestoreError::Busy),
-        Err(source) => {
-            let doing = "to be the only restore";
-            return Err(RestoreError::Query { doing, source });
-        }
-    }
     let ledger = Ledger::of(order);
+    ledger.lock(&mut connection)?;
     if ledger.open(&mut connection, backup, order)? && order.scope == Scope::DataOnly {
         refuse_rows(&mut connection, backup, order)?;
     }
@@ -205,7 +196,16 @@ fn refuse_rows(
     let pin = format!("SET client_encoding = '{encoding}'");
     ask::query(connection, "to read names as the archive has them", &pin)?;
     for unit in &program.units {
-        let sql = [b"SELECT EXISTS (SELECT FROM ", &unit.relation[..], b")"].concat();
+        // Of an extension's own table, rows that the extension brings are not in the way.
+        let condition = unit.condition.as_deref().unwrap_or_default();
+        let sql = [
+            b"SELECT EXISTS (SELECT FROM ",
+            &unit.relation[..],
+            b" ",
+            condition.as_bytes(),
+            b")",
+        ]
+        .concat();
         let has_rows = connection.query_value(sql);
         let has_rows = has_rows.map_err(|source| RestoreError::Query {
             doing: "for a table of the backup, which must exist there",
@@ -384,25 +384,28 @@ pub(super) async fn abandon(
     target: &DatabaseUrl,
     order: &Order,
     reason: &str,
-) -> Result<(), RestoreError> {
+) -> Result<bool, RestoreError> {
     let (target, order, reason) = (target.clone(), order.clone(), reason.to_owned());
     blocking(move || {
         let mut connection = match open(&target) {
             // There is no such database.
-            Err(RestoreError::Connect(error)) if error.sqlstate() == Some("3D000") => return Ok(()),
+            Err(RestoreError::Connect(error)) if error.sqlstate() == Some("3D000") => {
+                return Ok(false);
+            }
             connection => connection?,
         };
         let ledger = Ledger::of(&order);
-        if ledger.exists(&mut connection)? {
+        let is_there = ledger.exists(&mut connection)?;
+        if is_there {
             ledger.fail(&mut connection, &reason)?;
         }
-        Ok(())
+        Ok(is_there)
     })
     .await
 }
 
 fn open(target: &DatabaseUrl) -> Result<Connection, RestoreError> {
-    let mut connection = Connection::open(target, STALL).map_err(RestoreError::Connect)?;
+    let mut connection = connect(target, STALL)?;
     let sql = "SET standard_conforming_strings = on; SET default_transaction_read_only = off";
     ask::query(&mut connection, "to take our settings", sql)?;
     Ok(connection)

@@ -80,6 +80,7 @@ impl RestoreError {
         match self {
             Self::NoBackup { .. } | Self::Refused(_) | Self::UnknownKind(_) => Name::Refused,
             Self::Busy | Self::Emptied(_) => Name::Transient,
+            Self::Connect(PgError::Pooled(_)) => Name::Refused,
             Self::Store(source) => source.name(),
             Self::Connect(source) | Self::Query { source, .. } => of_target(source),
             Self::Job { source, .. } => of_target(source),

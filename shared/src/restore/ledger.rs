@@ -77,6 +77,31 @@ impl Ledger {
         }
     }
 
+    /// Keeps every other restore into this place away for as long as the session lasts. The
+    /// invocation before may have ended a moment ago.
+    pub(super) fn lock(&self, connection: &mut Connection) -> Result<(), RestoreError> {
+        /// "Life", and "boat" where it is the whole database.
+        const KEYS: [i32; 2] = [1_281_974_885, 1_651_466_612];
+        let [life, whole] = KEYS;
+        let digest = Sha256::digest(self.schema.as_bytes());
+        let place = if self.is_staging {
+            i32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
+        } else {
+            whole
+        };
+        let sql = format!(
+            "SET lock_timeout = '10s'; SELECT pg_advisory_lock({life}, {place}); SET lock_timeout = 0"
+        );
+        match connection.query(sql) {
+            Ok(_) => Ok(()),
+            Err(PgError::Server(error)) if error.code == "55P03" => Err(RestoreError::Busy),
+            Err(source) => Err(RestoreError::Query {
+                doing: "to be the only restore",
+                source,
+            }),
+        }
+    }
+
     /// Claims the job: whoever tries at the same time waits for this transaction to end, and
     /// then finds it done.
     pub(super) fn begin(&self, job: &Job) -> String {

@@ -18,6 +18,7 @@ mod ask;
 mod assemble;
 mod backup;
 mod complete;
+mod connect;
 mod error;
 pub mod estimate;
 mod families;
@@ -32,6 +33,7 @@ mod plan;
 mod proof;
 mod prove;
 mod queue;
+mod reader;
 mod remedy;
 mod run;
 pub mod scratch;
@@ -123,12 +125,12 @@ pub async fn finish(
 }
 
 /// Marks the target unusable, in its comment and in its ledger: the restore will not go on.
-/// Does nothing where there is no such database, or no ledger in it.
+/// Does nothing, and says `false`, where there is no such database, or no ledger in it.
 pub async fn abandon(
     target: &DatabaseUrl,
     order: &Order,
     reason: &str,
-) -> Result<(), RestoreError> {
+) -> Result<bool, RestoreError> {
     advance::abandon(target, order, reason).await
 }
 

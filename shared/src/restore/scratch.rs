@@ -5,12 +5,18 @@ use std::time::Duration;
 use super::RestoreError;
 use super::advance::blocking;
 use super::ask::{Fields, literal, query, value};
+use super::connect::connect;
 use crate::database_url::DatabaseUrl;
 use crate::manifest::DatabaseSettings;
 use crate::pg::{Connection, PgError};
 
 /// What the comment of every scratch database begins with. Nothing without it is dropped.
 pub const MARK: &str = "lifeboat scratch ";
+
+/// The comment of a database that this plan has made, until the engine has its ledger there.
+pub fn made_by(plan_id: &str) -> String {
+    format!("Lifeboat: being restored by the plan {plan_id}, do not use")
+}
 
 /// Copying the template and waiting for a checkpoint take their time.
 const STALL: Duration = Duration::from_secs(600);
@@ -28,9 +34,9 @@ pub struct Leftover {
 
 /// Creates `name` from `template0` with the encoding and locale of the backup, on the server
 /// of `server` (any database of it). `comment`: for a scratch database [`MARK`] and what
-/// identifies it; empty for none. The engine leaves a comment with the mark alone.
+/// identifies it, which the engine leaves alone; else [`made_by`]; empty for none.
 ///
-/// A database that exists with exactly this mark is taken as made before.
+/// A database that exists with exactly this comment is taken as made before.
 pub async fn create_database(
     server: &DatabaseUrl,
     name: &str,
@@ -55,7 +61,7 @@ fn create(
         Ok(_) => {}
         Err(PgError::Server(error)) if error.code == "42P04" => {
             let found = comment_of(&mut connection, name)?;
-            if found.is_some_and(|it| comment.starts_with(MARK) && it == comment) {
+            if found.is_some_and(|it| !it.is_empty() && it == comment) {
                 return Ok(());
             }
             return Err(RestoreError::Refused(format!(
@@ -184,7 +190,7 @@ pub async fn marked_leftovers(server: &DatabaseUrl) -> Result<Vec<Leftover>, Res
 }
 
 fn open(url: &DatabaseUrl) -> Result<Connection, RestoreError> {
-    let mut connection = Connection::open(url, STALL).map_err(RestoreError::Connect)?;
+    let mut connection = connect(url, STALL)?;
     let sql = "SET client_encoding = 'UTF8'; SET standard_conforming_strings = on;
         SET default_transaction_read_only = off; SET search_path = ''";
     query(&mut connection, "to take our settings", sql)?;

@@ -92,7 +92,7 @@ pub(super) fn find<'a>(
 /// Asks which types the target has.
 ///
 /// Enums, domains and composites are not taken even where they exist: they may have changed
-/// since, and then refuse the rows of the backup.
+/// since, and then refuse the rows of the backup. So may types whose values are names of objects.
 pub(super) fn types(
     connection: &mut Connection,
     manifest: &Manifest,
@@ -108,6 +108,8 @@ pub(super) fn types(
     for name in names {
         let sql = format!(
             "SELECT coalesce(e.typtype, t.typtype) IN ('b', 'r', 'm')
+                AND (coalesce(e.typnamespace, t.typnamespace) <> 'pg_catalog'::regnamespace
+                     OR coalesce(e.typname, t.typname) !~ '^(reg|aclitem$)')
              FROM pg_catalog.pg_type t
              LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
              WHERE t.oid = to_regtype({})",
@@ -200,7 +202,7 @@ pub(super) fn program(
     }
     let findings = findings.into_iter().map(|(data_type, columns)| {
         format!(
-            "staged as text, since {data_type} is gone or may have changed: {}",
+            "staged as text, since {data_type}, or what its values name, is gone or may have changed: {}",
             columns.join(", ")
         )
     });

@@ -1,21 +1,19 @@
 //! Tables of a backup beside the live ones: what differs, and how a person may merge it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::advance::blocking;
-use super::ask::{Fields, literal, query};
+use super::ask::{Fields, literal};
 use super::order::table_name;
+use super::reader::{Reader, View};
 use super::staged::{self, Staged, quoted};
 use super::{Backup, Order, RestoreError, Scope, merge};
 use crate::database_url::DatabaseUrl;
 use crate::manifest::QualifiedName;
-use crate::pg::{Connection, pin_reading};
-
-/// A comparison reads both tables whole.
-const STALL: Duration = Duration::from_secs(3600);
+use crate::pg::PgError;
 
 /// How the staged tables differ from the live ones. Counts only; keys are in `keys`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,13 +44,38 @@ pub struct TableDifference {
     pub findings: Vec<String>,
 }
 
+/// What a comparison may cost the live database.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Keys that are written down for each table and kind of difference.
+    pub keys_max: u32,
+    /// What is not compared by then, is not.
+    pub until: Instant,
+    /// Whoever has waited that long for a lock of ours is let through.
+    pub yield_after: Duration,
+}
+
 /// One live table as it is now.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Live {
-    /// Name, type, and whether it may be written.
-    pub(super) columns: Vec<(String, String, bool)>,
+    pub(super) columns: Vec<LiveColumn>,
     pub(super) is_partitioned: bool,
-    pub(super) has_always_identity: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct LiveColumn {
+    pub(super) name: String,
+    pub(super) data_type: String,
+    /// Nobody may write it.
+    pub(super) is_generated: bool,
+    /// Only an insert may write it, and has to say so.
+    pub(super) is_always_identity: bool,
+}
+
+impl Live {
+    pub(super) fn column(&self, name: &str) -> Option<&LiveColumn> {
+        self.columns.iter().find(|it| it.name == name)
+    }
 }
 
 /// What is compared: key and other columns that both have.
@@ -64,42 +87,39 @@ pub(super) struct Comparison<'a> {
     pub(super) others: Vec<String>,
 }
 
-/// Compares by primary key, at most `keys_max` keys for each table and kind of difference.
-/// Changes nothing.
+/// Compares by primary key. Changes nothing, and makes nobody wait for long: each table is read
+/// in a transaction of its own. What cannot be compared says why.
+///
+/// # Errors
+///
+/// A `Transient` one: the connection was lost. No state of a live table is an error.
 pub async fn difference(
     backup: &Backup,
     target: &DatabaseUrl,
     order: &Order,
-    keys_max: u32,
+    limits: Limits,
 ) -> Result<Difference, RestoreError> {
     let (backup, target, order) = (backup.clone(), target.clone(), order.clone());
-    blocking(move || compare(&backup, &target, &order, keys_max)).await
+    blocking(move || compare(&backup, &target, &order, limits)).await
 }
 
 fn compare(
     backup: &Backup,
     target: &DatabaseUrl,
     order: &Order,
-    keys_max: u32,
+    limits: Limits,
 ) -> Result<Difference, RestoreError> {
     let (Scope::Tables(tables), Some(schema)) = (&order.scope, &order.staging_schema) else {
         return Err(RestoreError::Refused(
             "only staged tables are compared with live ones".to_owned(),
         ));
     };
-    let mut connection = Connection::open(target, STALL).map_err(RestoreError::Connect)?;
-    let version = query(&mut connection, "its version", "SHOW server_version_num")?;
-    let version = Fields::of(version.into_iter().next()).number();
-    let pin = pin_reading(u32::try_from(version).unwrap_or_default(), "UTF8");
-    query(&mut connection, "to take our settings", &pin)?;
-    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
-    query(&mut connection, "for one view of both tables", begin)?;
     let mut difference = Difference {
         merge_script: merge::head(&backup.manifest, schema),
         ..Difference::default()
     };
+    let mut reader = Reader::open(target, limits)?;
     for staged in staged::find(&backup.manifest, tables)? {
-        let live = live(&mut connection, &staged.live)?;
         let mut table = TableDifference {
             live: staged.live.clone(),
             staged: QualifiedName {
@@ -113,44 +133,58 @@ fn compare(
             changed_by_column: BTreeMap::new(),
             findings: Vec::new(),
         };
-        match comparison(&staged, live.as_ref(), schema, &mut table.findings) {
-            Ok(comparison) => {
-                count(&mut connection, &comparison, &mut table)?;
-                keys(&mut connection, &comparison, keys_max, &mut difference.keys)?;
-                difference.merge_script += &merge::table(&comparison, &table);
+        let compared = reader.read(|view| {
+            let live = live(view, &staged.live)?;
+            let comparison = comparison(&staged, live.as_ref(), schema, &mut table.findings);
+            let comparison = match comparison {
+                Ok(comparison) => comparison,
+                Err(why) => return Ok(Err(why)),
+            };
+            count(view, &comparison, &mut table)?;
+            let keys = keys(view, &comparison, &table, limits.keys_max)?;
+            Ok(Ok((keys, merge::table(&comparison, &table))))
+        })?;
+        match compared {
+            Ok((keys, script)) => {
+                difference.keys += &keys;
+                difference.merge_script += &script;
             }
             Err(why) => {
                 difference.merge_script += &merge::not_compared(&staged, schema, &why);
+                (table.only_backup, table.only_live, table.changed) = (None, None, None);
+                table.changed_by_column.clear();
                 table.not_compared = Some(why);
             }
         }
         difference.tables.push(table);
     }
-    query(&mut connection, "to end", "COMMIT")?;
     difference.merge_script += merge::foot();
     Ok(difference)
 }
 
-fn live(connection: &mut Connection, table: &QualifiedName) -> Result<Option<Live>, RestoreError> {
+fn live(view: &mut View<'_>, table: &QualifiedName) -> Result<Option<Live>, PgError> {
     let name = format!("{}.{}", quoted(&table.schema), quoted(&table.name));
-    let sql = format!(
-        "SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attgenerated = '',
-                c.relkind = 'p', a.attidentity = 'a'
-         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+    let rows = view.query(&format!(
+        "SELECT c.relkind = 'p', a.attname, format_type(a.atttypid, a.atttypmod),
+                a.attgenerated <> '', a.attidentity = 'a'
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
          WHERE c.oid = to_regclass({}) AND c.relkind IN ('r', 'p') AND a.attnum > 0
            AND NOT a.attisdropped ORDER BY a.attnum",
         literal(&name)
-    );
-    let rows = query(connection, "for the columns of a live table", &sql)?;
+    ))?;
     if rows.is_empty() {
         return Ok(None);
     }
     let mut live = Live::default();
     for row in rows {
         let mut row = Fields::of(Some(row));
-        live.columns.push((row.text(), row.text(), row.flag()));
         live.is_partitioned = row.flag();
-        live.has_always_identity |= row.flag();
+        live.columns.push(LiveColumn {
+            name: row.text(),
+            data_type: row.text(),
+            is_generated: row.flag(),
+            is_always_identity: row.flag(),
+        });
     }
     Ok(Some(live))
 }
@@ -170,26 +204,35 @@ fn comparison<'a>(
     };
     let mut both = Vec::new();
     for column in staged.columns() {
-        match live.columns.iter().find(|it| it.0 == column.name) {
+        match live.column(&column.name) {
             None => findings.push(format!(
                 "the column {} is gone from the live table",
                 column.name
             )),
-            Some((_, live_type, _)) => {
-                if *live_type != column.data_type {
+            Some(found) => {
+                if found.data_type != column.data_type {
                     findings.push(format!(
-                        "the column {} was {} and is {live_type}",
-                        column.name, column.data_type
+                        "the column {} was {} and is {}",
+                        column.name, column.data_type, found.data_type
+                    ));
+                }
+                if found.is_generated {
+                    findings.push(format!(
+                        "the column {} is computed by the live table: it is compared, and not written",
+                        column.name
                     ));
                 }
                 both.push(column.name.clone());
             }
         }
     }
-    for (name, _, is_written) in &live.columns {
-        let is_known = staged.columns().iter().any(|it| it.name == *name);
-        if *is_written && !is_known {
-            findings.push(format!("the column {name} is new in the live table"));
+    for column in live.columns.iter().filter(|it| !it.is_generated) {
+        let is_known = staged.columns().iter().any(|it| it.name == column.name);
+        if !is_known {
+            findings.push(format!(
+                "the column {} is new in the live table",
+                column.name
+            ));
         }
     }
     let key = staged.tables.first().map(|it| it.primary_key.clone());
@@ -222,12 +265,13 @@ impl Comparison<'_> {
     }
 
     /// Both sides with columns by number: the key as `k0…`, others as `c0…`, all as text,
-    /// since types may differ.
+    /// since types may differ, and as bytes: a collation may take different texts for equal.
     fn joined(&self) -> String {
         let columns = |prefix: char, names: &[String]| -> String {
             let numbered = names.iter().enumerate();
-            let column =
-                |(n, name): (usize, &String)| format!(", {}::text AS {prefix}{n}", quoted(name));
+            let column = |(n, name): (usize, &String)| {
+                format!(", {}::text COLLATE \"C\" AS {prefix}{n}", quoted(name))
+            };
             numbered.map(column).collect()
         };
         let selected = format!(
@@ -264,10 +308,10 @@ impl Comparison<'_> {
 }
 
 fn count(
-    connection: &mut Connection,
+    view: &mut View<'_>,
     comparison: &Comparison<'_>,
     table: &mut TableDifference,
-) -> Result<(), RestoreError> {
+) -> Result<(), PgError> {
     let columns: String = (0..comparison.others.len())
         .map(|n| {
             format!(
@@ -275,13 +319,12 @@ fn count(
             )
         })
         .collect();
-    let sql = format!(
+    let rows = view.query(&format!(
         "SELECT count(*) FILTER (WHERE l.here IS NULL), count(*) FILTER (WHERE s.here IS NULL),
                 count(*) FILTER (WHERE s.here AND l.here AND ({})){columns} FROM {}",
         comparison.differs(),
         comparison.joined()
-    );
-    let rows = query(connection, "how the tables differ", &sql)?;
+    ))?;
     let mut row = Fields::of(rows.into_iter().next());
     table.only_backup = Some(row.number());
     table.only_live = Some(row.number());
@@ -295,34 +338,41 @@ fn count(
     Ok(())
 }
 
+/// Which rows differ, at most `keys_max` of each kind.
 fn keys(
-    connection: &mut Connection,
+    view: &mut View<'_>,
     comparison: &Comparison<'_>,
+    table: &TableDifference,
     keys_max: u32,
-    out: &mut String,
-) -> Result<(), RestoreError> {
-    let key: Vec<String> = (0..comparison.key.len())
-        .map(|n| format!("coalesce(s.k{n}, l.k{n})"))
-        .collect();
-    let changed = format!("s.here AND l.here AND ({})", comparison.differs());
-    for (kind, condition) in [
-        ("only_backup", "l.here IS NULL"),
-        ("only_live", "s.here IS NULL"),
-        ("changed", &changed),
-    ] {
-        let sql = format!(
-            "SELECT {} FROM {} WHERE {condition} LIMIT {keys_max}",
-            key.join(", "),
-            comparison.joined()
-        );
-        for row in query(connection, "which keys differ", &sql)? {
-            let mut fields = Fields::of(Some(row));
-            let key: Vec<String> = comparison.key.iter().map(|_| fields.text()).collect();
-            let table = table_name(&comparison.staged.live);
-            let line = serde_json::json!({"table": table, "kind": kind, "key": key});
-            out.push_str(&line.to_string());
-            out.push('\n');
-        }
+) -> Result<String, PgError> {
+    let mut text = String::new();
+    let counts = [table.only_backup, table.only_live, table.changed];
+    if counts.iter().all(|it| it.is_none_or(|it| it == 0)) {
+        return Ok(text);
     }
-    Ok(())
+    let numbered =
+        |piece: fn(usize) -> String| -> String { (0..comparison.key.len()).map(piece).collect() };
+    let rows = view.query(&format!(
+        "SELECT kind{} FROM (
+            SELECT *, row_number() OVER (PARTITION BY kind) AS place FROM (
+                SELECT CASE WHEN l.here IS NULL THEN 'only_backup' WHEN s.here IS NULL THEN 'only_live'
+                            ELSE 'changed' END AS kind{}
+                FROM {} WHERE l.here IS NULL OR s.here IS NULL OR {}
+            ) AS differing
+         ) AS numbered WHERE place <= {keys_max}",
+        numbered(|n| format!(", k{n}")),
+        numbered(|n| format!(", coalesce(s.k{n}, l.k{n}) AS k{n}")),
+        comparison.joined(),
+        comparison.differs(),
+    ))?;
+    let name = table_name(&comparison.staged.live);
+    for row in rows {
+        let mut fields = Fields::of(Some(row));
+        let kind = fields.text();
+        let key: Vec<String> = comparison.key.iter().map(|_| fields.text()).collect();
+        let line = serde_json::json!({"table": name, "kind": kind, "key": key});
+        text.push_str(&line.to_string());
+        text.push('\n');
+    }
+    Ok(text)
 }
