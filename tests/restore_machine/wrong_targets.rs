@@ -40,6 +40,17 @@ fn staging_in_use(target: &str) -> Value {
     json!({"staging": {"target": target, "schema": "shop"}})
 }
 
+/// What a restore would change in its session.
+fn settings(mut psql: std::process::Command) -> String {
+    let names = "default_transaction_read_only, statement_timeout, lock_timeout, search_path, row_security, standard_conforming_strings";
+    let shown = format!(
+        "SELECT name, setting FROM pg_settings WHERE name = ANY (string_to_array('{names}', ', ')) ORDER BY 1"
+    );
+    let output = psql.args(["-X", "-qAt", "-c", &shown]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 #[tokio::test]
 async fn no_way_to_point_at_production_is_let_through() {
     let rescue = Rescue::new("production", SHOP).await;
@@ -49,6 +60,7 @@ async fn no_way_to_point_at_production_is_let_through() {
         PgBouncer::start(cluster, PoolMode::Session, 4).unwrap(),
     );
     let transaction = PgBouncer::start(cluster, PoolMode::Transaction, 4).unwrap();
+    let other_pooled = PgBouncer::start(standby(), PoolMode::Transaction, 4).unwrap();
     let server = cluster.url(SUPERUSER, SUPERUSER);
     let live = subject.url();
     let other = standby().url(SUPERUSER, SUPERUSER);
@@ -104,6 +116,18 @@ async fn no_way_to_point_at_production_is_let_through() {
             &everything,
             new,
         ),
+        wrong(
+            "a new database, behind a transaction pooler",
+            &other_pooled.url(SUPERUSER),
+            &everything,
+            another,
+        ),
+        marked(wrong(
+            "a staging schema, behind a transaction pooler",
+            &transaction.url("production"),
+            &items,
+            staging,
+        )),
         wrong("the source's tables", &server, &rows, existing),
         wrong(
             "the source's tables under another host",
@@ -242,6 +266,18 @@ async fn no_way_to_point_at_production_is_let_through() {
         "let through:\n{}",
         let_through.join("\n")
     );
+    // What the application gets from the pool is as it left it.
+    for (pooled, server, database) in [
+        (&transaction, cluster, "production"),
+        (&other_pooled, standby(), SUPERUSER),
+    ] {
+        for _ in 0..4 {
+            let mut psql = server.client("psql", database).unwrap();
+            psql.env("PGPORT", pooled.port().to_string());
+            let own = server.client("psql", database).unwrap();
+            assert_eq!(settings(psql), settings(own), "{database}");
+        }
+    }
     assert_eq!(subject.sql(schemas), schemas_before);
     let after = (
         rescue.live_as_text(),

@@ -47,6 +47,8 @@ pub struct Estimate {
     pub jobs: u64,
     /// Stored bytes that are read.
     pub bytes: u64,
+    /// Of rows, as text.
+    pub copy_bytes: u64,
     pub tables: u64,
     pub rows: u64,
     /// No part of it can be split over invocations.
@@ -72,6 +74,7 @@ pub fn predict(backup: &Backup, order: &Order, rates: Rates) -> Estimate {
     let mut estimate = Estimate {
         jobs: program.jobs.len() as u64,
         bytes: backup.opened_bytes,
+        copy_bytes: program.units.iter().map(|it| it.copy_bytes).sum(),
         tables: program.units.len() as u64,
         rows: program.units.iter().map(|it| it.rows).sum(),
         ..Estimate::default()

@@ -14,11 +14,12 @@ mod contents;
 mod endpoint;
 mod gather;
 mod judge;
+mod locale;
 mod needs;
 
 pub use gather::{gather, source_facts};
 pub use judge::judge;
-pub use needs::{forced_row_security, roles};
+pub use needs::{forced_row_security, roles, superuser_only};
 
 /// One way in which a database can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub struct Endpoint {
 pub struct SourceFacts {
     pub system_identifier: Option<String>,
     pub database: String,
-    /// Of the manifest, and of the secret as it is now.
+    /// As the manifest has them.
     pub endpoints: Vec<Endpoint>,
 }
 
@@ -49,6 +50,8 @@ pub struct TargetFacts {
     pub server_version: u32,
     pub role: String,
     pub is_superuser: bool,
+    /// Its platform gives it what elsewhere takes a superuser.
+    pub has_platform_rights: bool,
     pub can_create_database: bool,
     pub bypasses_row_security: bool,
     pub is_in_recovery: bool,
@@ -63,18 +66,21 @@ pub struct TargetFacts {
     pub schema_exists: bool,
     /// By name, the versions that can be installed.
     pub extensions: BTreeMap<String, BTreeSet<String>>,
+    /// Of these, those that nobody but a superuser may install.
+    pub superuser_extensions: BTreeSet<String>,
     pub roles: BTreeSet<String>,
-    /// Locale names and providers, where the server could be asked.
-    pub locale_is_available: Option<bool>,
-    pub free_bytes: Option<u64>,
+    /// What the server lacks of the backup's locale, in words.
+    pub missing_locale: Option<String>,
+    /// Live tables that the role may not read whole.
+    pub unreadable: BTreeSet<(String, String)>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableFacts {
     pub has_rows: bool,
     pub columns: Vec<String>,
-    /// Triggers and foreign keys that would act on loaded rows.
-    pub has_triggers: bool,
+    /// Triggers that fire even while others are turned off (`ENABLE ALWAYS`, `ENABLE REPLICA`).
+    pub has_stubborn_triggers: bool,
 }
 
 /// What is wanted.
@@ -89,6 +95,8 @@ pub struct Wish<'a> {
     pub roles: &'a BTreeSet<String>,
     /// Tables with FORCE ROW LEVEL SECURITY.
     pub forced_row_security: &'a [String],
+    /// What only a superuser may create.
+    pub superuser_only: &'a [String],
     pub estimate: &'a Estimate,
     /// The longest that one job may take; `None` without a deadline.
     pub job_seconds_max: Option<f64>,
@@ -125,7 +133,6 @@ pub enum ObstacleCode {
     Columns,
     Triggers,
     RowSecurity,
-    Space,
     JobTooLong,
 }
 

@@ -2,7 +2,7 @@
 
 use super::judge::{Judge, listed, obstacle, quoted};
 use super::{Obstacle, ObstacleCode, TableFacts};
-use crate::manifest::Table;
+use crate::manifest::{Extension, Table};
 use crate::restore::{Scope, table_name};
 
 impl Judge<'_> {
@@ -37,6 +37,7 @@ impl Judge<'_> {
 
     fn existing_tables(&self) -> Vec<Obstacle> {
         let (mut missing, mut filled, mut other) = (Vec::new(), Vec::new(), Vec::new());
+        let mut triggered = Vec::new();
         for table in &self.wish.manifest.tables {
             let name = format!("{}.{}", table.schema, table.name);
             match self
@@ -48,6 +49,9 @@ impl Judge<'_> {
                 Some(found) => {
                     if found.has_rows {
                         filled.push(name.clone());
+                    }
+                    if found.has_stubborn_triggers {
+                        triggered.push(name.clone());
                     }
                     if !has_columns(table, found) {
                         other.push(name);
@@ -74,6 +78,12 @@ impl Judge<'_> {
                 "these tables lack columns of the backup",
                 "give them the backup's columns, or restore everything into a new database",
             ),
+            (
+                ObstacleCode::Triggers,
+                triggered,
+                "these tables have triggers that fire for loaded rows, too (ENABLE ALWAYS, ENABLE REPLICA)",
+                "ALTER TABLE … DISABLE TRIGGER … until the rows are there, or restore everything into a new database",
+            ),
         ];
         let found = all.into_iter().filter(|(_, names, _, _)| !names.is_empty());
         found
@@ -88,6 +98,7 @@ impl Judge<'_> {
         let mut obstacles = Vec::new();
         if self.has_whole_schema() {
             obstacles.extend(self.extensions());
+            obstacles.extend(self.superuser());
         }
         let lacking = self.wish.roles.difference(&self.target.roles);
         let lacking: Vec<String> = lacking.cloned().collect();
@@ -112,12 +123,12 @@ impl Judge<'_> {
                 "create the database with the backup's encoding",
             ));
         }
-        if self.has_whole_schema() && self.target.locale_is_available == Some(false) {
+        let missing_locale = self.target.missing_locale.as_ref();
+        if let Some(missing) = missing_locale.filter(|_| self.has_whole_schema()) {
             obstacles.extend(obstacle(
                 ObstacleCode::Locale,
                 format!(
-                    "the target's server has no locale {} ({})",
-                    settings.collate, settings.locale_provider
+                    "the target's server lacks what the backup's database is sorted by: {missing}"
                 ),
                 "install the locale at the server, or name a server that has it",
             ));
@@ -134,11 +145,41 @@ impl Judge<'_> {
         obstacles
     }
 
-    fn extensions(&self) -> Vec<Obstacle> {
+    /// What a role without its rights would fail at, in the middle of the restore.
+    fn superuser(&self) -> Option<Obstacle> {
+        if self.target.is_superuser || self.target.has_platform_rights {
+            return None;
+        }
+        let extensions = self.wanted_extensions();
+        let extensions =
+            extensions.filter(|it| self.target.superuser_extensions.contains(&it.name));
+        let extensions = extensions.map(|it| format!("EXTENSION {}", it.name));
+        let names: Vec<String> = extensions
+            .chain(self.wish.superuser_only.iter().cloned())
+            .collect();
+        if names.is_empty() {
+            return None;
+        }
+        obstacle(
+            ObstacleCode::Rights,
+            format!(
+                "only a superuser may create these, and the role {} is none: {}",
+                self.target.role,
+                listed(&names)
+            ),
+            "a superuser in the target's secret, or name the extensions, schemas and publications concerned under [database.restore] in lifeboat.toml, to be left out",
+        )
+    }
+
+    fn wanted_extensions(&self) -> impl Iterator<Item = &Extension> {
         let left_out = &self.wish.order.leave_out;
-        let wanted = self.wish.manifest.extensions.iter().filter(|it| {
+        self.wish.manifest.extensions.iter().filter(|it| {
             !left_out.extensions.contains(&it.name) && !left_out.schemas.contains(&it.schema)
-        });
+        })
+    }
+
+    fn extensions(&self) -> Vec<Obstacle> {
+        let wanted = self.wanted_extensions();
         let (mut missing, mut older) = (Vec::new(), Vec::new());
         for extension in wanted {
             match self.target.extensions.get(&extension.name) {

@@ -4,17 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::time::Duration;
 
+use super::locale;
 use super::{Endpoint, SourceFacts, TableFacts, TargetFacts};
 use crate::database_url::DatabaseUrl;
-use crate::manifest::Manifest;
-use crate::pg::{Connection, PgError, Row};
+use crate::manifest::{DatabaseSettings, Manifest};
+use crate::pg::{Connection, PgError, Row, ServerError};
 use crate::restore::advance::blocking;
 use crate::restore::ask::{Fields, literal, query, value};
+use crate::restore::connect::connect;
 use crate::restore::ledger;
 use crate::restore::{Destination, RestoreError};
 
 /// Catalogs answer quickly, or not at all.
 const STALL: Duration = Duration::from_secs(60);
+
+/// Tables that rows go into, and which of their rows are the backup's.
+type Conditions = BTreeMap<(String, String), Option<String>>;
 
 /// Asks the target what [`super::judge`] needs. Changes nothing.
 pub async fn gather(
@@ -23,32 +28,28 @@ pub async fn gather(
     destination: &Destination,
 ) -> Result<TargetFacts, RestoreError> {
     let (url, destination) = (url.clone(), destination.clone());
-    let tables: Vec<(String, String)> = match &destination {
+    let settings = manifest.settings.clone();
+    let tables: Conditions = match &destination {
         Destination::ExistingTables { .. } => {
             let tables = manifest.tables.iter();
             tables
-                .map(|it| (it.schema.clone(), it.name.clone()))
+                .map(|it| ((it.schema.clone(), it.name.clone()), it.condition.clone()))
                 .collect()
         }
-        Destination::NewDatabase { .. } | Destination::Staging { .. } => Vec::new(),
+        Destination::NewDatabase { .. } | Destination::Staging { .. } => Conditions::new(),
     };
-    blocking(move || ask(&url, &destination, &tables)).await
+    blocking(move || ask(&url, &destination, &settings, &tables)).await
 }
 
-/// The source as the manifest has it, and as the database's secret has it now.
-pub async fn source_facts(manifest: &Manifest, secret: Option<&DatabaseUrl>) -> SourceFacts {
+/// The source as the manifest has it.
+pub async fn source_facts(manifest: &Manifest) -> SourceFacts {
     let source = manifest.source.clone();
-    let secret = secret.map(|it| (it.host.clone(), it.port));
-    let resolved = tokio::task::spawn_blocking(move || {
-        let written = [Some((source.host, source.port)), secret];
-        let written = written.into_iter().flatten();
-        written.map(|(host, port)| endpoint(host, port)).collect()
-    });
+    let resolved = tokio::task::spawn_blocking(move || endpoint(source.host, source.port));
     SourceFacts {
         system_identifier: manifest.source.system_identifier.clone(),
         database: manifest.source.database.clone(),
         // Names are compared even where they lead nowhere any more.
-        endpoints: resolved.await.unwrap_or_default(),
+        endpoints: resolved.await.into_iter().collect(),
     }
 }
 
@@ -74,7 +75,8 @@ fn endpoint(host: String, port: u16) -> Endpoint {
 fn ask(
     url: &DatabaseUrl,
     destination: &Destination,
-    wanted: &[(String, String)],
+    settings: &DatabaseSettings,
+    wanted: &Conditions,
 ) -> Result<TargetFacts, RestoreError> {
     let mut server = open(url)?;
     let database = match destination {
@@ -94,35 +96,46 @@ fn ask(
     }
     match destination {
         Destination::Staging { schema, .. } => of_schema(&mut server, schema, &mut facts)?,
-        Destination::NewDatabase { .. } | Destination::ExistingTables { .. }
-            if facts.database_exists =>
-        {
-            let mut inside = open(&url.with_database(&database))?;
-            of_database(&mut inside, wanted, &mut facts)?;
+        Destination::NewDatabase { .. } => {
+            facts.missing_locale = locale::missing(&mut server, facts.server_version, settings)?;
         }
-        Destination::NewDatabase { .. } | Destination::ExistingTables { .. } => {}
+        Destination::ExistingTables { .. } => {}
+    }
+    let is_staging = matches!(destination, Destination::Staging { .. });
+    if facts.database_exists && !is_staging {
+        let mut inside = open(&url.with_database(&database))?;
+        of_database(&mut inside, wanted, &mut facts)?;
     }
     Ok(facts)
 }
 
+/// A transaction that changes nothing, with settings that end with it.
 fn open(url: &DatabaseUrl) -> Result<Connection, RestoreError> {
-    let mut connection = Connection::open(url, STALL).map_err(RestoreError::Connect)?;
-    let sql = "SET client_encoding = 'UTF8'; SET standard_conforming_strings = on;
-        SET default_transaction_read_only = on; SET statement_timeout = '60s'";
+    let mut connection = connect(url, STALL)?;
+    let sql = "BEGIN READ ONLY; SET LOCAL client_encoding = 'UTF8';
+        SET LOCAL standard_conforming_strings = on; SET LOCAL search_path = '';
+        SET LOCAL statement_timeout = '60s'";
     query(&mut connection, "to take our settings", sql)?;
     Ok(connection)
 }
+
+/// What a platform gives its customers instead of a superuser.
+const PLATFORM_ROLES: &str = "'{rds_superuser, neon_superuser, cloudsqlsuperuser, azure_pg_admin, alloydbsuperuser}'::name[]";
 
 fn of_server(
     server: &mut Connection,
     url: &DatabaseUrl,
     database: &str,
 ) -> Result<TargetFacts, RestoreError> {
-    let sql = "SELECT current_setting('server_version_num'), current_user, rolsuper, rolcreatedb,
-            rolbypassrls, pg_is_in_recovery()
-         FROM pg_roles WHERE rolname = current_user";
-    let rows = query(server, "who we are there", sql)?;
+    let sql = format!(
+        "SELECT current_setting('server_version_num'), current_user, rolsuper, rolcreatedb,
+            rolbypassrls, pg_is_in_recovery(), EXISTS (SELECT FROM pg_roles p
+                WHERE p.rolname = ANY ({PLATFORM_ROLES}) AND pg_has_role(p.oid, 'MEMBER'))
+         FROM pg_roles WHERE rolname = current_user"
+    );
+    let rows = query(server, "who we are there", &sql)?;
     let mut row = Fields::of(rows.into_iter().next());
+    let (extensions, superuser_extensions) = extensions(server)?;
     Ok(TargetFacts {
         endpoint: endpoint(url.host.clone(), url.port),
         tls: url.tls,
@@ -133,6 +146,7 @@ fn of_server(
         can_create_database: row.flag(),
         bypasses_row_security: row.flag(),
         is_in_recovery: row.flag(),
+        has_platform_rights: row.flag(),
         system_identifier: system_identifier(server)?,
         database_exists: false,
         encoding: None,
@@ -140,34 +154,57 @@ fn of_server(
         user_tables: 0,
         tables: BTreeMap::new(),
         schema_exists: false,
-        extensions: extensions(server)?,
+        extensions,
+        superuser_extensions,
         roles: roles(server)?,
-        locale_is_available: None,
-        free_bytes: None,
+        missing_locale: None,
+        unreadable: BTreeSet::new(),
     })
 }
 
 /// Some roles, and some providers, do not allow the question.
 fn system_identifier(server: &mut Connection) -> Result<Option<String>, RestoreError> {
-    match server.query_value("SELECT system_identifier FROM pg_control_system()") {
+    let doing = "for its system identifier";
+    let sql = "SELECT system_identifier FROM pg_control_system()";
+    match try_value(server, doing, sql)? {
         Ok(identifier) => Ok(Some(identifier)),
-        Err(PgError::Server(_)) => Ok(None),
-        Err(source) => Err(RestoreError::Query {
-            doing: "for its system identifier",
-            source,
-        }),
+        Err(_) => Ok(None),
     }
 }
 
-fn extensions(server: &mut Connection) -> Result<BTreeMap<String, BTreeSet<String>>, RestoreError> {
-    let sql = "SELECT name, version FROM pg_available_extension_versions";
-    let mut extensions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+/// A question that may be refused, which ends no transaction.
+pub(super) fn try_value(
+    server: &mut Connection,
+    doing: &'static str,
+    sql: &str,
+) -> Result<Result<String, ServerError>, RestoreError> {
+    query(server, doing, "SAVEPOINT question")?;
+    match server.query_value(sql) {
+        Ok(value) => Ok(Ok(value)),
+        Err(PgError::Server(error)) => {
+            query(server, doing, "ROLLBACK TO SAVEPOINT question")?;
+            Ok(Err(error))
+        }
+        Err(source) => Err(RestoreError::Query { doing, source }),
+    }
+}
+
+type Versions = BTreeMap<String, BTreeSet<String>>;
+
+/// All that it offers, and which of these only a superuser may install.
+fn extensions(server: &mut Connection) -> Result<(Versions, BTreeSet<String>), RestoreError> {
+    let sql =
+        "SELECT name, version, superuser AND NOT trusted FROM pg_available_extension_versions";
+    let (mut extensions, mut guarded) = (Versions::new(), BTreeSet::new());
     for row in query(server, "for the extensions it offers", sql)? {
         let mut row = Fields::of(Some(row));
         let (name, version) = (row.text(), row.text());
+        if row.flag() {
+            guarded.insert(name.clone());
+        }
         extensions.entry(name).or_default().insert(version);
     }
-    Ok(extensions)
+    Ok((extensions, guarded))
 }
 
 fn roles(server: &mut Connection) -> Result<BTreeSet<String>, RestoreError> {
@@ -188,6 +225,15 @@ fn of_schema(
     facts.schema_exists = value(server, "for the schema", &sql)? == "t";
     let table = format!("\"{}\".\"lifeboat run\"", schema.replace('"', "\"\""));
     facts.ledger = plan_of(server, &table)?;
+    let sql = "SELECT n.nspname, c.relname
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+           AND NOT (has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+                    AND NOT row_security_active(c.oid))";
+    for row in query(server, "which live tables may not be read", sql)? {
+        let mut row = Fields::of(Some(row));
+        facts.unreadable.insert((row.text(), row.text()));
+    }
     Ok(())
 }
 
@@ -209,7 +255,7 @@ fn plan_of(connection: &mut Connection, table: &str) -> Result<Option<String>, R
 
 fn of_database(
     inside: &mut Connection,
-    wanted: &[(String, String)],
+    wanted: &Conditions,
     facts: &mut TargetFacts,
 ) -> Result<(), RestoreError> {
     facts.ledger = plan_of(inside, &format!("{}.run", ledger::SCHEMA))?;
@@ -219,22 +265,24 @@ fn of_database(
         return Ok(());
     }
     let sql = "SELECT n.nspname, c.relname, quote_ident(n.nspname) || '.' || quote_ident(c.relname),
-            EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid),
+            EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgenabled IN ('A', 'R')),
             coalesce((SELECT string_agg(attname, E'\\x01') FROM pg_attribute a
                 WHERE a.attrelid = c.oid AND attnum > 0 AND NOT attisdropped), '')
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')";
     for row in query(inside, "for its tables", sql)? {
         let mut row = Fields::of(Some(row));
         let key = (row.text(), row.text());
-        if !wanted.contains(&key) {
+        let Some(condition) = wanted.get(&key) else {
             continue;
-        }
-        let (quoted, has_triggers, columns) = (row.text(), row.flag(), row.text());
-        let sql = format!("SELECT EXISTS (SELECT FROM {quoted})");
+        };
+        let (quoted, has_stubborn_triggers, columns) = (row.text(), row.flag(), row.text());
+        // Of an extension's own table, rows that the extension brings are not in the way.
+        let condition = condition.as_deref().unwrap_or_default();
+        let sql = format!("SELECT EXISTS (SELECT FROM {quoted} {condition})");
         let found = TableFacts {
             has_rows: value(inside, "whether a table has rows", &sql)? == "t",
             columns: columns.split('\u{1}').map(str::to_owned).collect(),
-            has_triggers,
+            has_stubborn_triggers,
         };
         facts.tables.insert(key, found);
     }

@@ -21,7 +21,6 @@ pub fn judge(target: &TargetFacts, source: &SourceFacts, wish: &Wish<'_>) -> Vec
         judge.version(),
         judge.rights(),
         judge.job(),
-        judge.space(),
     ]
     .into_iter()
     .flatten()
@@ -233,21 +232,6 @@ impl Judge<'_> {
                 estimate.longest_job, estimate.longest_job_seconds
             ),
             "restore on any machine that reaches the bucket, with `make restore`: the same engine without a deadline",
-        )
-    }
-
-    fn space(&self) -> Option<Obstacle> {
-        let (free, needed) = (
-            self.target.free_bytes?,
-            self.wish.manifest.totals.copy_bytes,
-        );
-        if free >= needed || !matches!(self.wish.order.scope, Scope::Everything | Scope::DataOnly) {
-            return None;
-        }
-        obstacle(
-            ObstacleCode::Space,
-            format!("the target has {free} bytes free, the rows alone are {needed} bytes as text"),
-            "make room, or name a larger server",
         )
     }
 

@@ -6,7 +6,7 @@ use crate::archive::{Entry, lossy};
 use crate::restore::{Backup, Order, Scope, kept};
 
 /// The roles without which a statement of the order fails: owners and grants as far as they
-/// are asked for, and whom policies are for.
+/// are asked for, and whom policies and mappings of users are for.
 pub fn roles(backup: &Backup, order: &Order) -> BTreeSet<String> {
     let kept = kept(&backup.toc, order);
     let entries = backup.toc.entries.iter();
@@ -20,7 +20,8 @@ pub fn roles(backup: &Backup, order: &Order) -> BTreeSet<String> {
             }
         }
         let is_grant = entry.is("ACL") || entry.is("DEFAULT ACL");
-        if entry.is("POLICY") || (is_grant && order.privileges) {
+        let names_roles = entry.is("POLICY") || entry.is("USER MAPPING");
+        if names_roles || (is_grant && order.privileges) {
             roles.extend(named_roles(entry));
         }
     }
@@ -44,64 +45,141 @@ pub fn forced_row_security(backup: &Backup, order: &Order) -> Vec<String> {
         .collect()
 }
 
-/// Of `GRANT … TO a`, `REVOKE … FROM a`, `ALTER DEFAULT PRIVILEGES FOR ROLE a …` and
-/// `CREATE POLICY … TO a, b USING (…)`.
+/// Kinds of entries whose statements only a superuser may execute.
+const SUPERUSER_KINDS: [&str; 10] = [
+    "EVENT TRIGGER",
+    "FOREIGN DATA WRAPPER",
+    "ACCESS METHOD",
+    "OPERATOR CLASS",
+    "OPERATOR FAMILY",
+    "PROCEDURAL LANGUAGE",
+    "PUBLICATION TABLES IN SCHEMA",
+    "SHELL TYPE",
+    "TEXT SEARCH PARSER",
+    "TEXT SEARCH TEMPLATE",
+];
+
+/// What only a superuser may create, extensions aside.
+pub fn superuser_only(backup: &Backup, order: &Order) -> Vec<String> {
+    let kept = kept(&backup.toc, order);
+    let entries = backup.toc.entries.iter();
+    let entries = entries.filter(|it| kept.contains(&it.dump_id) && needs_superuser(it));
+    entries
+        .map(|it| format!("{} {}", lossy(&it.desc), lossy(&it.tag)))
+        .collect()
+}
+
+fn needs_superuser(entry: &Entry) -> bool {
+    let has = |words: &[&str]| {
+        let tokens = tokens(&lossy(&entry.definition));
+        let is_word = |token: &Token, word: &str| *token == Token::Word(word.to_owned());
+        tokens.windows(words.len()).any(|window| {
+            let pairs = window.iter().zip(words);
+            pairs.into_iter().all(|(token, word)| is_word(token, word))
+        })
+    };
+    SUPERUSER_KINDS.iter().any(|it| entry.is(it))
+        || (entry.is("PUBLICATION") && has(&["FOR", "ALL", "TABLES"]))
+        || (entry.is("FUNCTION") && (has(&["LANGUAGE", "c"]) || has(&["LANGUAGE", "internal"])))
+        || (entry.is("TYPE") && has(&["INTERNALLENGTH"]))
+}
+
+/// Of the statements of an entry.
 fn named_roles(entry: &Entry) -> Vec<String> {
-    let definition = lossy(&entry.definition);
+    let tokens = tokens(&lossy(&entry.definition));
     if entry.is("POLICY") {
-        let head = definition.split(" USING (").next().unwrap_or_default();
-        let head = head.split(" WITH CHECK (").next().unwrap_or_default();
-        return head
-            .rsplit_once(" TO ")
-            .map(|(_, list)| role_list(list))
-            .unwrap_or_default();
+        // Its name and its table's are names, whatever they look like.
+        let end = tokens
+            .iter()
+            .position(|it| it.is_one_of(&["USING", "WITH"]));
+        return names_after(&tokens[..end.unwrap_or(tokens.len())], &["TO"]);
+    }
+    if entry.is("USER MAPPING") {
+        return names_after(&tokens, &["FOR"]);
     }
     let mut roles = Vec::new();
-    for statement in definition.split(";\n").filter(|it| !it.trim().is_empty()) {
-        let to = statement.rsplit_once(" TO ");
-        let from = statement.rsplit_once(" FROM ");
-        if let Some((_, list)) = to.or(from) {
-            let list = list.split(" WITH GRANT OPTION").next().unwrap_or_default();
-            let list = list.split(" GRANTED BY ").next().unwrap_or_default();
-            roles.extend(role_list(list));
-        }
-        if let Some((_, rest)) = statement.split_once(" FOR ROLE ") {
-            let role = rest.split(" IN SCHEMA ").next().unwrap_or_default();
-            let role = role.split(" GRANT ").next().unwrap_or_default();
-            let role = role.split(" REVOKE ").next().unwrap_or_default();
-            roles.extend(role_list(role));
-        }
+    for statement in tokens.split(|it| *it == Token::Mark(';')) {
+        // Of `REVOKE GRANT OPTION FOR … FROM a`, and of `ALTER DEFAULT PRIVILEGES FOR ROLE a`.
+        roles.extend(names_after(statement, &["TO", "FROM"]));
+        roles.extend(names_after(statement, &["ROLE", "AUTHORIZATION"]));
     }
     roles
 }
 
-/// `a, "B ""c"""`, without those that every server has.
-fn role_list(list: &str) -> Vec<String> {
-    let list = list.trim().trim_end_matches(';').trim();
-    let (mut roles, mut is_quoted) = (vec![String::new()], false);
-    for c in list.chars() {
-        is_quoted ^= c == '"';
-        match roles.last_mut() {
-            Some(role) if c != ',' || is_quoted => role.push(c),
-            Some(_) | None => roles.push(String::new()),
+/// A piece of a statement as `pg_dump` writes it: what is no keyword is in lower case or quoted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Token {
+    Word(String),
+    Quoted(String),
+    Mark(char),
+}
+
+impl Token {
+    fn is_one_of(&self, words: &[&str]) -> bool {
+        matches!(self, Self::Word(word) if words.contains(&word.as_str()))
+    }
+}
+
+fn tokens(statement: &str) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let mut rest = statement;
+    while let Some(first) = rest.chars().next() {
+        let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+        if first == '"' || first == '\'' {
+            let (text, tail) = until_closed(&rest[1..], first);
+            if first == '"' {
+                tokens.push(Token::Quoted(text));
+            }
+            rest = tail;
+        } else if is_word(first) {
+            let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+            tokens.push(Token::Word(rest[..end].to_owned()));
+            rest = &rest[end..];
+        } else {
+            if !first.is_whitespace() {
+                tokens.push(Token::Mark(first));
+            }
+            rest = &rest[first.len_utf8()..];
         }
     }
-    let roles = roles.iter().map(|it| {
-        let it = it.trim();
-        match it.strip_prefix('"').and_then(|it| it.strip_suffix('"')) {
-            Some(quoted) => quoted.replace("\"\"", "\""),
-            None => it.to_owned(),
+    tokens
+}
+
+/// What is before the closing quote, a doubled one being one of the text, and what is behind it.
+fn until_closed(mut rest: &str, quote: char) -> (String, &str) {
+    let mut text = String::new();
+    while let Some((before, tail)) = rest.split_once(quote) {
+        text.push_str(before);
+        match tail.strip_prefix(quote) {
+            Some(more) => {
+                text.push(quote);
+                rest = more;
+            }
+            None => return (text, tail),
         }
-    });
-    let builtin = [
-        "PUBLIC",
-        "public",
-        "CURRENT_USER",
-        "CURRENT_ROLE",
-        "SESSION_USER",
-        "",
-    ];
-    roles.filter(|it| !builtin.contains(&it.as_str())).collect()
+    }
+    (text, "")
+}
+
+/// `a, "B ""c"""` after the first of these words, without those that every server has.
+fn names_after(tokens: &[Token], words: &[&str]) -> Vec<String> {
+    const BUILTIN: [&str; 4] = ["PUBLIC", "CURRENT_USER", "CURRENT_ROLE", "SESSION_USER"];
+    let Some(place) = tokens.iter().position(|it| it.is_one_of(words)) else {
+        return Vec::new();
+    };
+    let mut names = Vec::new();
+    let mut rest = tokens[place + 1..].iter();
+    loop {
+        match rest.next() {
+            Some(Token::Quoted(name)) => names.push(name.clone()),
+            Some(Token::Word(name)) if BUILTIN.contains(&name.as_str()) => {}
+            Some(Token::Word(name)) => names.push(name.clone()),
+            Some(Token::Mark(_)) | None => return names,
+        }
+        if rest.next() != Some(&Token::Mark(',')) {
+            return names;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -140,10 +218,87 @@ mod tests {
             &["reader", "owner"],
         );
         check(
+            "ACL",
+            "REVOKE GRANT OPTION FOR SELECT ON TABLE app.\"a FROM b\" FROM reader;\nSET SESSION AUTHORIZATION granter;\nGRANT SELECT ON TABLE app.\"x TO y\" TO \"a;\nb\";\nRESET SESSION AUTHORIZATION;\n",
+            &["reader", "granter", "a;\nb"],
+        );
+        check(
             "POLICY",
             "CREATE POLICY p ON app.t FOR SELECT TO reader, writer USING ((owner = CURRENT_USER));\n",
             &["reader", "writer"],
         );
         check("POLICY", "CREATE POLICY p ON app.t USING (true);\n", &[]);
+    }
+
+    #[test]
+    fn a_policy_may_be_called_like_its_own_clauses() {
+        check(
+            "POLICY",
+            "CREATE POLICY \"sends TO all USING (x) WITH CHECK (y)\" ON app.\"t TO u\" USING ((a = 'TO b'::text));\n",
+            &[],
+        );
+        check(
+            "POLICY",
+            "CREATE POLICY \"a USING (b) TO c\" ON app.t TO writer WITH CHECK (true);\n",
+            &["writer"],
+        );
+    }
+
+    #[test]
+    fn a_mapping_of_users_names_its_user() {
+        for (definition, expected) in [
+            (
+                "CREATE USER MAPPING FOR \"odd one\" SERVER far OPTIONS (\"user\" 'x');\n",
+                &["odd one"][..],
+            ),
+            ("CREATE USER MAPPING FOR PUBLIC SERVER far;\n", &[]),
+        ] {
+            check("USER MAPPING", definition, expected);
+        }
+    }
+
+    #[test]
+    fn what_only_a_superuser_may_create_is_known_by_kind_and_definition() {
+        for (kind, definition, expected) in [
+            (
+                "EVENT TRIGGER",
+                "CREATE EVENT TRIGGER e ON sql_drop EXECUTE FUNCTION f();",
+                true,
+            ),
+            (
+                "PUBLICATION",
+                "CREATE PUBLICATION p FOR ALL TABLES WITH (publish = 'insert');",
+                true,
+            ),
+            (
+                "PUBLICATION",
+                "CREATE PUBLICATION \"FOR ALL TABLES\" WITH (publish = 'insert');",
+                false,
+            ),
+            (
+                "FUNCTION",
+                "CREATE FUNCTION f() RETURNS int LANGUAGE c AS 'lib', 'f';",
+                true,
+            ),
+            (
+                "FUNCTION",
+                "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ x $$;",
+                false,
+            ),
+            ("TYPE", "CREATE TYPE t AS (a int);", false),
+            (
+                "TYPE",
+                "CREATE TYPE t (INTERNALLENGTH = 4, INPUT = f, OUTPUT = g);",
+                true,
+            ),
+            ("TABLE", "CREATE TABLE t (a int);", false),
+        ] {
+            let entry = Entry {
+                desc: Some(kind.into()),
+                definition: Some(definition.into()),
+                ..Entry::default()
+            };
+            assert_eq!(needs_superuser(&entry), expected, "{definition}");
+        }
     }
 }

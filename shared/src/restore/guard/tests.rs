@@ -141,7 +141,7 @@ fn scope_and_destination_belong_together() {
 
 #[test]
 fn nothing_is_restored_over_what_is_there() {
-    use ObstacleCode::{Columns, Encoding, Exists, Missing, NotEmpty, Rights};
+    use ObstacleCode::{Columns, Encoding, Exists, Missing, NotEmpty, Rights, Triggers};
     check(good(), |it| it.target.database_exists = true, &[Exists]);
     check(
         good(),
@@ -172,6 +172,11 @@ fn nothing_is_restored_over_what_is_there() {
         |it| users(it, |it| it.columns.clear()),
         &[Columns],
     );
+    check(
+        good_existing(),
+        |it| users(it, |it| it.has_stubborn_triggers = true),
+        &[Triggers],
+    );
     check(good_existing(), |it| it.target.tables.clear(), &[Missing]);
     check(
         good_existing(),
@@ -194,8 +199,7 @@ fn nothing_is_restored_over_what_is_there() {
 #[expect(clippy::too_many_lines, reason = "one list of ways to be unfit")]
 fn a_server_that_cannot_take_it_is_told_with_the_remedy() {
     use ObstacleCode::{
-        Extension, JobTooLong, Locale, ReadOnly, Rights, Role, RowSecurity, ServerTooOld, Space,
-        WeakTls,
+        Extension, JobTooLong, Locale, ReadOnly, Rights, Role, RowSecurity, ServerTooOld, WeakTls,
     };
     check(
         good(),
@@ -261,10 +265,14 @@ fn a_server_that_cannot_take_it_is_told_with_the_remedy() {
     );
     check(
         good(),
-        |it| it.target.locale_is_available = Some(false),
+        |it| it.target.missing_locale = Some("de_XX.UTF-8 (libc)".to_owned()),
         &[Locale],
     );
-    check(good(), |it| it.target.free_bytes = Some(9), &[Space]);
+    check(
+        good_existing(),
+        |it| it.target.missing_locale = Some("de_XX.UTF-8 (libc)".to_owned()),
+        &[],
+    );
     check(
         good(),
         |it| it.estimate.longest_job_seconds = 701.0,
@@ -275,6 +283,35 @@ fn a_server_that_cannot_take_it_is_told_with_the_remedy() {
         |it| {
             it.estimate.longest_job_seconds = 701.0;
             it.job_seconds_max = None;
+        },
+        &[],
+    );
+}
+
+#[test]
+fn what_only_a_superuser_may_create_is_told_to_any_other_role() {
+    use ObstacleCode::Rights;
+    let changes: [fn(&mut Case); 2] = [
+        |it| it.superuser_only.push("EVENT TRIGGER watch".to_owned()),
+        |it| it.target.superuser_extensions = BTreeSet::from(["hstore".to_owned()]),
+    ];
+    for change in changes {
+        check(good(), change, &[Rights]);
+        let also = |more: fn(&mut Case)| {
+            move |it: &mut Case| {
+                change(it);
+                more(it);
+            }
+        };
+        check(good(), also(|it| it.target.is_superuser = true), &[]);
+        check(good(), also(|it| it.target.has_platform_rights = true), &[]);
+        check(good_staging(), change, &[]);
+    }
+    check(
+        good(),
+        |it| {
+            it.target.superuser_extensions.insert("hstore".to_owned());
+            it.order.leave_out.extensions = vec!["hstore".to_owned()];
         },
         &[],
     );

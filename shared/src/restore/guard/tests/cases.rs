@@ -14,6 +14,7 @@ pub(super) struct Case {
     pub(super) live: bool,
     pub(super) roles: BTreeSet<String>,
     pub(super) forced: Vec<String>,
+    pub(super) superuser_only: Vec<String>,
     pub(super) estimate: Estimate,
     pub(super) job_seconds_max: Option<f64>,
 }
@@ -77,6 +78,7 @@ pub(super) fn good() -> Case {
             server_version: 160_004,
             role: "restorer".to_owned(),
             is_superuser: false,
+            has_platform_rights: false,
             can_create_database: true,
             bypasses_row_security: false,
             is_in_recovery: false,
@@ -90,8 +92,9 @@ pub(super) fn good() -> Case {
                 .map(|(name, version)| (name.to_owned(), versions(version)))
                 .into(),
             roles: BTreeSet::from(["reader".to_owned()]),
-            locale_is_available: None,
-            free_bytes: None,
+            superuser_extensions: BTreeSet::new(),
+            missing_locale: None,
+            unreadable: BTreeSet::new(),
         },
         source: SourceFacts {
             system_identifier: Some("7".to_owned()),
@@ -114,6 +117,7 @@ pub(super) fn good() -> Case {
         live: false,
         roles: BTreeSet::new(),
         forced: Vec::new(),
+        superuser_only: Vec::new(),
         estimate: Estimate::default(),
         job_seconds_max: Some(700.0),
     }
@@ -148,7 +152,7 @@ pub(super) fn good_existing() -> Case {
     let users = TableFacts {
         has_rows: false,
         columns: ["name", "id", "more"].map(str::to_owned).to_vec(),
-        has_triggers: true,
+        has_stubborn_triggers: false,
     };
     let key = ("app".to_owned(), "users".to_owned());
     case.target.tables.insert(key, users);
@@ -164,6 +168,7 @@ impl Case {
             live: self.live,
             roles: &self.roles,
             forced_row_security: &self.forced,
+            superuser_only: &self.superuser_only,
             estimate: &self.estimate,
             job_seconds_max: self.job_seconds_max,
         };
