@@ -10,26 +10,35 @@ mod by_shell;
 mod decisions;
 mod inputs;
 mod interruptions;
+mod kills;
 mod rescue;
 mod roles;
 mod surgical;
+mod terminal;
 mod wrong_targets;
 
 use serde_json::json;
 
 use rescue::{Rescue, SHOP, standby};
 
+/// A row that is half of what the function may take, as text.
+const WIDE: &str = "
+    CREATE TABLE shop.wide AS SELECT 1 AS id, decode(repeat(md5('x'), 4000000), 'hex') AS picture;";
+const MEMORY_MAX: u64 = 256 << 20;
+
 #[tokio::test]
 async fn an_approved_restore_ends_proven_and_is_recorded() {
-    let rescue = Rescue::new("restored", SHOP).await;
+    let rescue = Rescue::new("restored", &format!("{SHOP}{WIDE}")).await;
     let before = rescue.live_as_text();
     let asked = rescue.ask(&rescue.request("restored_copy")).await;
     for expected in [
         "Restore everything of restored into the new database restored_copy on standby.",
         ", verified",
         "is NOT in this backup",
-        "3 tables",
+        "4 tables",
         "Decide before",
+        "no client program",
+        "cannot be known from here",
         "lifeboat-restore",
         "\"approve\"",
         "\"refuse\"",
@@ -82,13 +91,19 @@ async fn an_approved_restore_ends_proven_and_is_recorded() {
             .as_array()
             .unwrap()
             .len(),
-        3
+        4
     );
     assert_eq!(
         record["hashes"]["manifest_sha256"].as_str().unwrap().len(),
         64
     );
     rescue.assert_no_secret(&ended).await;
+    let peaks = rescue.subject.cloud.function_peak_rss("restore");
+    let peak = peaks
+        .iter()
+        .map(|it| it.tree_bytes.max(it.process_bytes))
+        .max();
+    assert!(peak.unwrap() <= MEMORY_MAX, "{} MiB", peak.unwrap() >> 20);
     // Whoever was asked is the only one who heard of it.
     assert_eq!(rescue.messages_about(&asked).await.len(), 1);
 }

@@ -96,6 +96,7 @@ async fn a_changed_world_refuses_an_approved_plan_and_says_what_changed() {
     rescue.assert_failed(&ended, "Refused", &causes);
     let precious = "SELECT count(*) FROM precious";
     assert_eq!(standby().psql("changed_copy", precious).unwrap(), "1");
+    rescue.assert_no_secret(&ended).await;
     let record = rescue.newest_record().await;
     assert_eq!(record["verdict"], "failed");
     let state = record["target_state"].as_str().unwrap();
@@ -120,6 +121,66 @@ async fn a_plan_that_nobody_decides_on_expires() {
     assert_eq!(rescue.messages_about(&asked).await.len(), 1);
 }
 
+/// An approved plan, by hand.
+async fn approved(rescue: &Rescue, into: &str) -> String {
+    let request = json!({"plan": rescue.request(into)});
+    let plan = rescue.call(&request).await.unwrap();
+    assert_eq!(plan["can_be_done"], true, "{plan}");
+    let typed = format!("standby/{into}");
+    let approve = json!({"approve": {"plan_id": plan["plan_id"], "operator": "Grace", "target_name_typed": typed}});
+    rescue.call(&approve).await.unwrap();
+    plan["plan_id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_restore_takes_only_the_database_that_its_plan_has_made() {
+    let rescue = Rescue::new("only-own", SHOP).await;
+    let plan_id = approved(&rescue, "only_own_copy").await;
+    let apply = json!({"apply": {"plan_id": plan_id}});
+    // As if an invocation had been killed as soon as the plan was its own; then somebody was quicker.
+    let key = format!("plans/{plan_id}/consumed.json");
+    let consumed = json!({"by": "a person, by hand", "at": "2026-11-21T03:00:00Z"}).to_string();
+    let cloud = rescue.subject.cloud;
+    cloud.overwrite("WorkBucket", &key, consumed).await.unwrap();
+    let sql = |sql: &str| standby().psql("postgres", sql).unwrap();
+    sql("CREATE DATABASE only_own_copy");
+    let (name, message) = rescue.call(&apply).await.unwrap_err();
+    assert_eq!(name, "Refused");
+    assert!(
+        message.contains("there is a database only_own_copy already"),
+        "{message}"
+    );
+    let left = "SELECT count(*) FROM pg_namespace WHERE nspname IN ('shop', 'lifeboat_restore')";
+    assert_eq!(standby().psql("only_own_copy", left).unwrap(), "0");
+
+    // Killed a moment later, the plan has made one, and nothing is in it yet.
+    sql("DROP DATABASE only_own_copy");
+    sql("CREATE DATABASE only_own_copy");
+    let comment = shared::restore::scratch::made_by(&plan_id);
+    sql(&format!("COMMENT ON DATABASE only_own_copy IS '{comment}'"));
+    while rescue.call(&apply).await.unwrap()["remaining"] != 0 {}
+    let report = json!({"report": {"plan_id": plan_id, "outcome": "finished"}});
+    assert_eq!(rescue.call(&report).await.unwrap()["verdict"], "proven");
+    let comment = "SELECT shobj_description(oid, 'pg_database') IS NULL FROM pg_database WHERE datname = 'only_own_copy'";
+    assert_eq!(sql(comment), "t");
+}
+
+#[tokio::test]
+async fn a_plan_that_was_given_up_is_not_carried_out() {
+    let rescue = Rescue::new("given-up", SHOP).await;
+    let plan_id = approved(&rescue, "given_up_copy").await;
+    let report = json!({"report": {"plan_id": plan_id, "outcome": "failed"}});
+    let report = rescue.call(&report).await.unwrap();
+    assert_eq!(report["verdict"], "failed");
+    let state = report["target_state"].as_str().unwrap();
+    assert!(state.contains("was not touched"), "{state}");
+    let apply = json!({"apply": {"plan_id": plan_id}});
+    let (name, message) = rescue.call(&apply).await.unwrap_err();
+    assert_eq!(name, "Refused");
+    assert!(message.contains("is over"), "{message}");
+    assert!(!exists("given_up_copy"));
+}
+
 #[tokio::test]
 async fn a_restore_can_be_done_by_hand_without_the_machine() {
     let rescue = Rescue::new("by-hand", SHOP).await;
@@ -127,6 +188,15 @@ async fn a_restore_can_be_done_by_hand_without_the_machine() {
     let plan = rescue.call(&request).await.unwrap();
     assert_eq!(plan["can_be_done"], true, "{plan}");
     let plan_id = &plan["plan_id"];
+    let report = |outcome: &str| json!({"report": {"plan_id": plan_id, "outcome": outcome}});
+    // Nothing is taken for an end that it did not come to.
+    let says = async |outcome: &str, expected: &str| {
+        let (name, message) = rescue.call(&report(outcome)).await.unwrap_err();
+        assert_eq!(name, "Refused");
+        assert!(message.contains(expected), "{message}");
+    };
+    says("refused", "nobody has refused it").await;
+    says("expired", "may be decided on until").await;
     let approve = json!({"approve": {"plan_id": plan_id, "operator": "Grace",
         "target_name_typed": "standby/by_hand_copy"}});
     let answer = rescue.call(&approve).await.unwrap();
@@ -134,10 +204,12 @@ async fn a_restore_can_be_done_by_hand_without_the_machine() {
         answer["next"].as_str().unwrap().contains("by hand"),
         "{answer}"
     );
+    says("finished", "it is not finished").await;
     let apply = json!({"apply": {"plan_id": plan_id}});
     while rescue.call(&apply).await.unwrap()["remaining"] != 0 {}
-    let report = json!({"report": {"plan_id": plan_id, "outcome": "finished"}});
-    let report = rescue.call(&report).await.unwrap();
+    says("expired", "by a person, by hand").await;
+    // All of it is there, whatever went wrong for whoever reports.
+    let report = rescue.call(&report("failed")).await.unwrap();
     assert_eq!(report["verdict"], "proven", "{report}");
     assert_eq!(
         rescue.record(&report).await["applied"]["by"],

@@ -117,6 +117,9 @@ impl Function {
             let n = plan.obstacles.len();
             return Err(RestoreFailed::Obstacles { plan_id, n });
         }
+        if self.read::<Closed>(&plan_id).await?.is_some() {
+            return Err(RestoreFailed::Closed(plan_id));
+        }
         match self.read::<Decision>(&plan_id).await? {
             Some(decision) if decision.approved => {}
             Some(decision) => {
@@ -200,16 +203,17 @@ impl Function {
         let server = self.server_url(plan).await?;
         let settings = &backup.manifest.settings;
         let facts = restore::guard::gather(&backup.manifest, &server, &plan.request.target).await?;
-        if facts.database_exists {
-            // Made by an invocation before this one; `advance` knows its own by the ledger.
+        if facts.ledger.as_ref() == Some(&plan.plan_id) {
             return Ok(());
         }
-        scratch::create_database(&server, database, settings, "").await?;
+        // What an invocation before this one has made, and nobody else's, has this comment.
+        let comment = scratch::made_by(&plan.plan_id);
+        scratch::create_database(&server, database, settings, &comment).await?;
         Ok(())
     }
 
     /// Lets go of a target that is what it should be, and marks one that is not.
-    async fn close_target(
+    pub(crate) async fn close_target(
         &self,
         plan: &Plan,
         backup: &Backup,

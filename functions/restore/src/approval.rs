@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::error::RestoreFailed;
 use crate::plan::Plan;
-use crate::plans::Decision;
+use crate::plans::{Closed, Decision};
 use crate::request::{Approve, AwaitApproval, Outcome, Refuse, Report};
 use crate::words::{self, Reach};
 use crate::{Function, Invocation};
@@ -81,6 +81,10 @@ impl Function {
                 typed: request.target_name_typed,
                 expected: plan.target_name,
             });
+        }
+        let is_decided = self.read::<Decision>(&plan.plan_id).await?.is_some();
+        if !is_decided && self.read::<Closed>(&plan.plan_id).await?.is_some() {
+            return Err(RestoreFailed::Closed(plan.plan_id));
         }
         let decided = self.decide(invocation, &plan, true, request.operator);
         Ok(decided.await?.0)

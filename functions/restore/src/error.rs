@@ -78,6 +78,13 @@ pub enum RestoreFailed {
         by: String,
         at: Timestamp,
     },
+    #[error(
+        "the plan {0} is over: it was reported without having been used, so nothing is restored with it any more; make a new one"
+    )]
+    Closed(String),
+    /// Nothing was written.
+    #[error("the plan {plan_id} is not reported like that: {why}")]
+    Contradiction { plan_id: String, why: String },
     /// Nothing was touched.
     #[error("the world is not the one that was planned for and approved; nothing was done; make a new plan. What changed:\n- {}", .0.join("\n- "))]
     Changed(Vec<String>),
@@ -140,6 +147,8 @@ impl RestoreFailed {
             | Self::Decided { .. }
             | Self::NotApproved(_)
             | Self::Consumed { .. }
+            | Self::Closed(_)
+            | Self::Contradiction { .. }
             | Self::Changed(_)
             | Self::NewObstacles(_)
             | Self::Layer(_) => Name::Refused,

@@ -7,6 +7,7 @@
 mod apply;
 mod approval;
 pub mod error;
+pub mod outcome;
 pub mod plan;
 mod plans;
 mod record;

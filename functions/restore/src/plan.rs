@@ -136,7 +136,7 @@ fn target_name(destination: &Destination, database: &str) -> String {
     }
 }
 
-/// What may not change. Free space, addresses and the clock may.
+/// What may not change. Addresses, rates and the clock may.
 #[expect(clippy::too_many_lines, reason = "one list")]
 pub fn basis(world: &World) -> Basis {
     let World {
@@ -237,7 +237,7 @@ pub fn changes(planned: &Basis, now: &Basis) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use shared::database_url::Tls;
     use shared::restore::guard::Endpoint;
@@ -245,11 +245,11 @@ mod tests {
 
     use crate::request::Point;
 
-    fn at(time: &str) -> Timestamp {
+    pub(crate) fn at(time: &str) -> Timestamp {
         time.parse().unwrap()
     }
 
-    fn world() -> World {
+    pub(crate) fn world() -> World {
         World {
             request: PlanRequest {
                 database: "app".parse().unwrap(),
@@ -280,6 +280,7 @@ mod tests {
                 server_version: 180_006,
                 role: "restorer".to_owned(),
                 is_superuser: false,
+                has_platform_rights: false,
                 can_create_database: true,
                 bypasses_row_security: true,
                 is_in_recovery: false,
@@ -291,8 +292,9 @@ mod tests {
                 schema_exists: false,
                 extensions: BTreeMap::new(),
                 roles: std::collections::BTreeSet::new(),
-                locale_is_available: None,
-                free_bytes: None,
+                superuser_extensions: std::collections::BTreeSet::new(),
+                missing_locale: None,
+                unreadable: std::collections::BTreeSet::new(),
             },
             is_live: false,
             order: Order {
@@ -344,7 +346,8 @@ mod tests {
     #[test]
     fn what_changes_by_itself_changes_no_plan() {
         let mut later = world();
-        later.target.free_bytes = Some(1);
+        let live = ("app".to_owned(), "users".to_owned());
+        later.target.unreadable.insert(live);
         later.target.endpoint.addresses = vec!["192.0.2.1".parse().unwrap()];
         later.estimate.seconds = 7.0;
         assert_eq!(changes(&basis(&world()), &basis(&later)), [""; 0]);

@@ -1,33 +1,56 @@
 //! Writes what came of a plan into the vault, and ends the plan's life.
 
 use std::io::Write;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use shared::config::read_policy;
 use shared::key::Key;
-use shared::restore::staging::{self, Difference};
-use shared::restore::{self, Advance, Destination};
+use shared::restore::staging::{self, Difference, Limits};
+use shared::restore::{self, Backup, Destination};
 use shared::sealed::{Sealer, recipients, sha256};
+use shared::store::StoreErrorKind;
 
 use crate::apply::BY_HAND;
 use crate::error::RestoreFailed;
+use crate::outcome::Mark;
 use crate::plan::Plan;
 use crate::plans::{Closed, Consumed, Decision, Done};
-use crate::report::{FORMAT, Hashes, Known, Record, Summary, shortened};
+use crate::report::{FORMAT, Hashes, Known, Record, Summary, Verdict, shortened};
 use crate::request::{Outcome, Report};
+use crate::world::known_database;
 use crate::{Function, Invocation};
 
 /// More differing rows than these nobody reads; their numbers are in the counts.
 const DIFFERING_KEYS_MAX: u32 = 10_000;
 
-/// Where the files of one report go.
+/// Where the files of one report go: the same places, however often it is asked for.
 struct Shelf<'a> {
     plan: &'a Plan,
     at: Timestamp,
 }
 
-impl Shelf<'_> {
+impl<'a> Shelf<'a> {
+    /// By when its last step was taken, which a repeated report does not change.
+    fn of(known: &Known<'a>, done: Option<&Done>) -> Self {
+        let steps = [
+            done.map(|it| it.at),
+            known.applied.map(|it| it.at),
+            known.decision.map(|it| it.at),
+        ];
+        let is_expired = known.verdict() == Verdict::Expired;
+        let at = steps.into_iter().flatten().next().unwrap_or(if is_expired {
+            known.plan.expires_at
+        } else {
+            known.plan.planned_at
+        });
+        Self {
+            plan: known.plan,
+            at,
+        }
+    }
+
     fn key(&self, file: &str) -> String {
         // The last part of a plan's id: no two plans of one second have the same.
         let nonce = self.plan.plan_id.rsplit('-').next().unwrap_or_default();
@@ -43,6 +66,9 @@ impl Shelf<'_> {
 
 impl Function {
     /// Safe to call again: the first report of a plan stands.
+    ///
+    /// The record is written before anything is compared with live tables: however that ends,
+    /// what came of the restore is not lost.
     pub(crate) async fn report(
         &self,
         invocation: &Invocation,
@@ -53,32 +79,59 @@ impl Function {
             return Ok(closed.summary);
         }
         let done: Option<Done> = self.read(&plan.plan_id).await?;
-        let advance = done.map(|it| it.advance);
         let decision: Option<Decision> = self.read(&plan.plan_id).await?;
         let applied: Option<Consumed> = self.read(&plan.plan_id).await?;
         let failure = request.failure.map(shortened);
-        let known = Known {
+        let mut known = Known {
             plan: &plan,
             outcome: request.outcome,
             failure: failure.as_ref(),
             decision: decision.as_ref(),
             applied: applied.as_ref(),
-            advance: advance.as_ref(),
+            advance: done.as_ref().map(|it| &it.advance),
+            mark: None,
+            reread_bytes: 0,
         };
-        if request.outcome == Outcome::Failed && applied.is_some() {
-            self.mark_unusable(&known).await;
+        if let Some(why) = known.contradiction(invocation.started_at) {
+            let plan_id = plan.plan_id;
+            return Err(RestoreFailed::Contradiction { plan_id, why });
         }
-        let shelf = Shelf {
-            plan: &plan,
-            at: invocation.started_at,
+        if request.outcome == Outcome::Failed && applied.is_some() {
+            known.mark = self.close_or_mark(&known).await;
+        }
+        let shelf = Shelf::of(&known, done.as_ref());
+        let compared = if is_compared(&known) {
+            Some(self.open_pinned(&plan).await?)
+        } else {
+            None
         };
-        let difference = self.difference(&plan, advance.as_ref()).await?;
-        let mut summary = known.summary(difference.as_ref());
-        if let Some(difference) = &difference {
-            self.keep_difference(&shelf, difference, &mut summary)
+        known.reread_bytes = compared.as_ref().map_or(0, |it| it.opened_bytes);
+        let mut summary = known.summary();
+        summary.evidence_key = shelf.key("restore.json");
+        if compared.is_some() {
+            summary.difference_key = Some(shelf.key("restore-differences.json"));
+        }
+        let by = request.execution.as_deref().unwrap_or(BY_HAND);
+        self.keep_record(invocation, &known, &summary, by).await?;
+        if let Some(backup) = compared {
+            let difference = self.difference(invocation, &plan, &backup).await?;
+            self.keep_difference(&shelf, &difference, &mut summary)
                 .await?;
         }
-        summary.evidence_key = shelf.key("restore.json");
+        tracing::info!(plan.plan_id, verdict = ?summary.verdict, summary.evidence_key, "reported");
+        let closed = Closed { summary };
+        let first = self.write_once(&plan.plan_id, &closed).await?;
+        Ok(first.unwrap_or(closed).summary)
+    }
+
+    async fn keep_record(
+        &self,
+        invocation: &Invocation,
+        known: &Known<'_>,
+        summary: &Summary,
+        by: &str,
+    ) -> Result<(), RestoreFailed> {
+        let plan = known.plan;
         let record = Record {
             format: FORMAT,
             check: "restore",
@@ -95,66 +148,79 @@ impl Function {
             decision: known.decision,
             applied: known.applied,
             finished_at: invocation.started_at,
-            reported_by: request.execution.as_deref().unwrap_or(BY_HAND),
+            reported_by: by,
             verified: plan.verified,
             obstacles: &plan.obstacles,
             notes: &plan.notes,
             failure: known.failure,
             advance: known.advance,
             rates: known.rates(),
-            difference: difference.as_ref(),
+            difference_key: summary.difference_key.as_deref(),
             target_state: &summary.target_state,
             lifeboat: env!("CARGO_PKG_VERSION"),
             hashes: Hashes {
                 manifest_sha256: &plan.manifest_sha256,
-                plan_sha256: sha256(&serde_json::to_vec(&plan)?),
+                plan_sha256: sha256(&serde_json::to_vec(plan)?),
             },
         };
         self.keep(&summary.evidence_key, serde_json::to_vec_pretty(&record)?)
-            .await?;
-        tracing::info!(plan.plan_id, verdict = ?summary.verdict, summary.evidence_key, "reported");
-        let closed = Closed { summary };
-        let first = self.write_once(&plan.plan_id, &closed).await?;
-        Ok(first.unwrap_or(closed).summary)
+            .await
     }
 
+    /// Evidence that an earlier try of this report has written stands.
     async fn keep(&self, key: &str, bytes: Vec<u8>) -> Result<(), RestoreFailed> {
-        self.vault.put_once(key, Bytes::from(bytes)).await?;
-        Ok(())
-    }
-
-    /// Best effort: what cannot be marked is told by the report all the same.
-    async fn mark_unusable(&self, known: &Known<'_>) {
-        let reason = known
-            .failure
-            .and_then(|it| it.error.as_deref())
-            .unwrap_or("it was not finished");
-        let marked = async {
-            let url = self.target_url(known.plan).await?;
-            restore::abandon(&url, &known.plan.order, reason).await?;
-            Ok::<_, RestoreFailed>(())
-        };
-        if let Err(error) = marked.await {
-            let reason = shared::error::chain(&error);
-            tracing::warn!(reason, "the target could not be marked; the report says so");
+        match self.vault.put_once(key, Bytes::from(bytes)).await {
+            Ok(_) => Ok(()),
+            Err(error) if matches!(error.kind, StoreErrorKind::AlreadyExists) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// For a staging schema that is complete.
+    /// Best effort: what cannot be reached is told by the report all the same.
+    async fn close_or_mark(&self, known: &Known<'_>) -> Option<Mark> {
+        let closed = async {
+            let url = self.target_url(known.plan).await?;
+            if let Some(advance) = known.advance {
+                // Every job is done: it is only the ledger that was not let go of.
+                let backup = self.open_pinned(known.plan).await?;
+                self.close_target(known.plan, &backup, &url, advance)
+                    .await?;
+                return Ok::<_, RestoreFailed>(None);
+            }
+            let failure = known.failure.and_then(|it| it.error.as_deref());
+            let reason = failure.unwrap_or("it was not finished");
+            let is_marked = restore::abandon(&url, &known.plan.order, reason).await?;
+            Ok(Some(if is_marked {
+                Mark::Unusable
+            } else {
+                Mark::NothingThere
+            }))
+        };
+        match closed.await {
+            Ok(mark) => mark,
+            Err(error) => {
+                let reason = shared::error::chain(&error);
+                tracing::warn!(reason, "the target could not be told; the report says so");
+                Some(Mark::OutOfReach)
+            }
+        }
+    }
+
     async fn difference(
         &self,
+        invocation: &Invocation,
         plan: &Plan,
-        advance: Option<&Advance>,
-    ) -> Result<Option<Difference>, RestoreFailed> {
-        let is_staging = matches!(plan.request.target, Destination::Staging { .. });
-        if !is_staging || advance.is_none_or(|it| it.remaining > 0) {
-            return Ok(None);
-        }
-        let backup = self.open_pinned(plan).await?;
+        backup: &Backup,
+    ) -> Result<Difference, RestoreFailed> {
+        let policy = read_policy(&self.config.layer_root)?;
+        let database = known_database(&policy, &plan.request.database)?;
+        let limits = Limits {
+            keys_max: DIFFERING_KEYS_MAX,
+            until: invocation.work_until(),
+            yield_after: Duration::from_secs(database.yield_seconds.into()),
+        };
         let url = self.target_url(plan).await?;
-        let keys_max = DIFFERING_KEYS_MAX;
-        let difference = staging::difference(&backup, &url, &plan.order, keys_max).await?;
-        Ok(Some(difference))
+        Ok(staging::difference(backup, &url, &plan.order, limits).await?)
     }
 
     /// The keys of differing rows are content of the database, and sealed like all of it.
@@ -164,6 +230,7 @@ impl Function {
         difference: &Difference,
         summary: &mut Summary,
     ) -> Result<(), RestoreFailed> {
+        summary.compare(difference);
         let counts = shelf.key("restore-differences.json");
         self.keep(&counts, serde_json::to_vec_pretty(difference)?)
             .await?;
@@ -184,6 +251,12 @@ impl Function {
         summary.differing_keys_key = Some(keys);
         Ok(())
     }
+}
+
+/// With a staging schema that is complete.
+fn is_compared(known: &Known<'_>) -> bool {
+    let is_staging = matches!(known.plan.request.target, Destination::Staging { .. });
+    is_staging && known.advance.is_some_and(|it| it.remaining == 0)
 }
 
 fn seal(keys: &[String], text: &[u8]) -> std::io::Result<Vec<u8>> {

@@ -6,9 +6,10 @@ use shared::backup::{BackupId, DatabaseName};
 use shared::restore::estimate::Rates;
 use shared::restore::guard::Obstacle;
 use shared::restore::staging::Difference;
-use shared::restore::{Advance, Destination, Proof, Scope};
+use shared::restore::{Advance, Proof, table_name};
 use shared::words;
 
+use crate::outcome::{Mark, verdict_of};
 use crate::plan::{Plan, Target};
 use crate::plans::{Consumed, Decision};
 use crate::request::{Failure, Outcome, PlanRequest};
@@ -91,7 +92,8 @@ pub struct Record<'a> {
     pub failure: Option<&'a Failure>,
     pub advance: Option<&'a Advance>,
     pub rates: Option<Rates>,
-    pub difference: Option<&'a Difference>,
+    /// Where the comparison with the live tables is written, after this.
+    pub difference_key: Option<&'a str>,
     pub target_state: &'a str,
     pub lifeboat: &'a str,
     /// What all of this rests on.
@@ -114,6 +116,10 @@ pub struct Known<'a> {
     /// Set as soon as the target may have been touched.
     pub applied: Option<&'a Consumed>,
     pub advance: Option<&'a Advance>,
+    /// Of a target that could not be closed in order.
+    pub mark: Option<Mark>,
+    /// Of the bucket, for the report itself.
+    pub reread_bytes: u64,
 }
 
 /// Whether the target may be let go: everything asked for is there and nothing differs.
@@ -121,61 +127,7 @@ pub fn is_as_planned(plan: &Plan, advance: &Advance) -> bool {
     advance.remaining == 0 && verdict_of(plan, advance) != Verdict::NotProven
 }
 
-fn verdict_of(plan: &Plan, advance: &Advance) -> Verdict {
-    match (&plan.request.scope, &advance.proof) {
-        (Scope::SchemaOnly, _) => Verdict::Restored,
-        (_, Some(proof)) if proof.is_proven => Verdict::Proven,
-        // Nothing that was compared differs; but not everything could be, or was to be, there.
-        (_, Some(proof)) if proof.differences().is_empty() => Verdict::Restored,
-        (_, Some(_) | None) => Verdict::NotProven,
-    }
-}
-
 impl Known<'_> {
-    pub fn verdict(&self) -> Verdict {
-        match (self.outcome, self.advance) {
-            (Outcome::Finished, Some(advance)) if advance.remaining == 0 => {
-                verdict_of(self.plan, advance)
-            }
-            (Outcome::Finished | Outcome::Failed, _) => Verdict::Failed,
-            (Outcome::Refused, _) => Verdict::Refused,
-            (Outcome::Expired, _) => Verdict::Expired,
-        }
-    }
-
-    /// What state the target is in, and what a person does about it.
-    pub fn target_state(&self) -> String {
-        let plan = self.plan;
-        let name = &plan.target_name;
-        let destination = &plan.request.target;
-        match (self.verdict(), self.applied, destination) {
-            (Verdict::Refused | Verdict::Expired, _, _) | (_, None, _) => {
-                format!("{name} was not touched")
-            }
-            (Verdict::Proven | Verdict::Restored, _, Destination::Staging { schema, .. }) => {
-                format!(
-                    "{name}: the tables are in the schema {schema}, beside the live ones, which were not touched. Read the differences and the merge script, run of it what you want, then drop the schema {schema}"
-                )
-            }
-            (Verdict::Proven | Verdict::Restored, _, _) => {
-                format!(
-                    "{name} is complete, and nothing uses it yet. Compare a few things that you know, then point the application at it"
-                )
-            }
-            (_, _, Destination::NewDatabase { database, .. }) => format!(
-                "{name} is UNUSABLE and its comment says so. Nobody may use it. Drop it (DROP DATABASE \"{}\" WITH (FORCE);) before you plan again under this name",
-                database.replace('"', "\"\"")
-            ),
-            (_, _, Destination::Staging { schema, .. }) => format!(
-                "the schema {schema} is UNUSABLE; the live tables were not touched. Drop it (DROP SCHEMA \"{}\" CASCADE;) before you plan again under this name",
-                schema.replace('"', "\"\"")
-            ),
-            (_, _, Destination::ExistingTables { .. }) => format!(
-                "{name} is UNUSABLE and its comment says so: some of its tables have rows, others not. Empty them, or make the database anew, before you plan again"
-            ),
-        }
-    }
-
     fn differences(&self) -> Vec<String> {
         let proof = self.advance.and_then(|it| it.proof.as_ref());
         proof.map(Proof::differences).unwrap_or_default()
@@ -195,6 +147,9 @@ impl Known<'_> {
             Verdict::NotProven => format!(
                 "NOT PROVEN: {what}. What is there now is not what the backup holds. Do not use it."
             ),
+            Verdict::Failed if self.applied.is_none() => {
+                format!("FAILED: {what}. Nothing was changed.")
+            }
             Verdict::Failed => format!("FAILED: {what}. Do not use what is there."),
             Verdict::Refused => format!("REFUSED: {what}. Nothing was changed."),
             Verdict::Expired => {
@@ -203,7 +158,7 @@ impl Known<'_> {
         }
     }
 
-    fn words(&self, difference: Option<&Difference>) -> String {
+    fn words(&self) -> String {
         let mut lines = vec![self.headline()];
         if let Some(decision) = self.decision {
             let verb = if decision.approved {
@@ -224,7 +179,7 @@ impl Known<'_> {
                 "{} rows, {} of COPY text, {} read from the bucket, in {}.",
                 words::grouped(advance.rows),
                 words::bytes(advance.copy_bytes),
-                words::bytes(advance.bytes_read),
+                words::bytes(advance.bytes_read + self.reread_bytes),
                 words::seconds(seconds(advance))
             ));
             let proof = advance.proof.iter();
@@ -241,36 +196,12 @@ impl Known<'_> {
             let more = differences.len() - DIFFERENCES_MAX;
             lines.push(format!("Differs: {more} more, in the record"));
         }
-        lines.extend(difference.into_iter().flat_map(|it| &it.tables).map(|it| {
-            let count = |n: Option<u64>| n.map_or("?".to_owned(), words::grouped);
-            match &it.not_compared {
-                Some(why) => format!("{}.{}: not compared: {why}", it.live.schema, it.live.name),
-                None => format!(
-                    "{}.{}: {} rows only in the backup, {} only live, {} changed",
-                    it.live.schema,
-                    it.live.name,
-                    count(it.only_backup),
-                    count(it.only_live),
-                    count(it.changed)
-                ),
-            }
-        }));
         lines.push(format!("Now: {}.", self.target_state()));
-        // Lines of ten thousand tables stay in the record.
-        let mut text = String::new();
-        for line in lines {
-            if text.len() + line.len() > 24_000 {
-                text.push_str("… more in the record\n");
-                break;
-            }
-            text.push_str(&line);
-            text.push('\n');
-        }
-        text
+        limited(lines)
     }
 
     /// The answer, without the keys of what was written.
-    pub fn summary(&self, difference: Option<&Difference>) -> Summary {
+    pub fn summary(&self) -> Summary {
         let verdict = self.verdict();
         let advance = self.advance.cloned().unwrap_or_default();
         let mut differences = self.differences();
@@ -283,13 +214,13 @@ impl Known<'_> {
             target: self.plan.target_name.clone(),
             verdict,
             is_good: matches!(verdict, Verdict::Proven | Verdict::Restored),
-            words: self.words(difference),
+            words: self.words(),
             target_state: self.target_state(),
             differences,
             differences_total,
             rows: advance.rows,
             copy_bytes: advance.copy_bytes,
-            bytes_read: advance.bytes_read,
+            bytes_read: advance.bytes_read + self.reread_bytes,
             seconds: seconds(&advance),
             evidence_key: String::new(),
             difference_key: None,
@@ -314,6 +245,41 @@ impl Known<'_> {
             ..shared::restore::estimate::ASSUMED
         })
     }
+}
+
+impl Summary {
+    /// Adds how staged tables differ from the live ones.
+    pub fn compare(&mut self, difference: &Difference) {
+        let count = |n: Option<u64>| n.map_or("?".to_owned(), words::grouped);
+        let lines = difference.tables.iter().map(|it| {
+            let name = table_name(&it.live);
+            match &it.not_compared {
+                Some(why) => format!("{name}: not compared: {why}"),
+                None => format!(
+                    "{name}: {} rows only in the backup, {} only live, {} changed",
+                    count(it.only_backup),
+                    count(it.only_live),
+                    count(it.changed)
+                ),
+            }
+        });
+        self.words.push_str(&limited(lines));
+    }
+}
+
+/// Lines of ten thousand tables stay in the record.
+fn limited(lines: impl IntoIterator<Item = String>) -> String {
+    const BYTES_MAX: usize = 12_000;
+    let mut text = String::new();
+    for line in lines {
+        if text.len() + line.len() > BYTES_MAX {
+            text.push_str("… more in the record\n");
+            break;
+        }
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
 }
 
 /// A cause is kept short: its whole is in the execution.

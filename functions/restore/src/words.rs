@@ -30,6 +30,9 @@ pub fn describe(plan: &Plan, now: Timestamp) -> String {
         format!("Data of:   {}", age(plan, now)),
         format!("Into:      {}", target(plan)),
         format!("Contents:  {}", contents(plan)),
+        format!("Space:     {}", space(plan)),
+        "With:      no client program: the archive's own statements are sent to the server"
+            .to_owned(),
         format!("Duration:  {}", duration(plan)),
     ];
     lines.extend(
@@ -86,6 +89,17 @@ fn contents(plan: &Plan) -> String {
             "{} tables, {} rows, {read} to read from the bucket",
             words::grouped(estimate.tables),
             words::grouped(estimate.rows)
+        ),
+    }
+}
+
+/// No server tells how much room it has.
+fn space(plan: &Plan) -> String {
+    match &plan.request.scope {
+        Scope::SchemaOnly => "none to speak of".to_owned(),
+        Scope::Everything | Scope::DataOnly | Scope::Tables(_) => format!(
+            "how much is free at the target cannot be known from here: see that there is room for {} of rows as text, and for their indexes",
+            words::bytes(plan.estimate.copy_bytes)
         ),
     }
 }

@@ -8,11 +8,11 @@ use shared::backup::{BackupId, DatabaseName};
 use shared::config::read_policy;
 use shared::history::{self, VerifiedBackup};
 use shared::key;
+use shared::manifest::QualifiedName;
 use shared::policy::{DatabasePolicy, Policy, TargetPolicy};
 use shared::restore::estimate::{ASSUMED, Rates, predict};
-use shared::restore::guard::{self, Wish};
-use shared::restore::{Backup, Destination, LeaveOut, Order, Scope};
-use shared::store::StoreErrorKind;
+use shared::restore::guard::{self, TargetFacts, Wish};
+use shared::restore::{Backup, Destination, LeaveOut, Order, Scope, table_name};
 
 use crate::error::RestoreFailed;
 use crate::plan::World;
@@ -57,12 +57,13 @@ impl Function {
         }
         let url = self.secrets.target_url(&target.name).await?;
         let order = self.order(request, database);
-        let (rates, is_rate_measured) = self.rates(&request.database).await?;
+        let (rates, is_rate_measured) = self.rates(&request.database).await;
         let estimate = predict(&backup, &order, rates);
         let mut facts = guard::gather(&backup.manifest, &url, &request.target).await?;
-        let source = guard::source_facts(&backup.manifest, None).await;
+        let source = guard::source_facts(&backup.manifest).await;
         let roles = guard::roles(&backup, &order);
         let forced = guard::forced_row_security(&backup, &order);
+        let superuser_only = guard::superuser_only(&backup, &order);
         let wish = Wish {
             manifest: &backup.manifest,
             order: &order,
@@ -70,6 +71,7 @@ impl Function {
             live: target.live,
             roles: &roles,
             forced_row_security: &forced,
+            superuser_only: &superuser_only,
             estimate: &estimate,
             job_seconds_max: invocation.job_seconds_max(SHARE_OF_AN_INVOCATION),
         };
@@ -79,6 +81,8 @@ impl Function {
         let is_wanted = |name: &str| extensions.iter().any(|it| it.name == name);
         facts.extensions.retain(|name, _| is_wanted(name));
         facts.roles.retain(|it| roles.contains(it));
+        let mut notes = notes(&backup, &order);
+        notes.extend(not_comparable(&facts, &order));
         let world = World {
             request: request.clone(),
             backup_id: chosen.id,
@@ -87,7 +91,7 @@ impl Function {
             manifest_sha256: backup.manifest_sha256.clone(),
             target: facts,
             is_live: target.live,
-            notes: notes(&backup, &order),
+            notes,
             order,
             estimate,
             is_rate_measured,
@@ -197,30 +201,44 @@ impl Function {
         }
     }
 
-    /// What the last restore of this database measured, or what is assumed.
-    async fn rates(&self, database: &DatabaseName) -> Result<(Rates, bool), RestoreFailed> {
+    /// What the last restore of this database measured, or what is assumed: a record that cannot
+    /// be read is in nobody's way.
+    async fn rates(&self, database: &DatabaseName) -> (Rates, bool) {
         #[derive(Deserialize)]
         struct Record {
             rates: Option<Rates>,
         }
-        let listed = self.vault.list(&key::evidence_prefix(database)).await?;
+        let listed = match self.vault.list(&key::evidence_prefix(database)).await {
+            Ok(listed) => listed,
+            Err(error) => {
+                let reason = shared::error::chain(&error);
+                tracing::warn!(
+                    reason,
+                    "earlier records cannot be listed: rates are assumed"
+                );
+                Vec::new()
+            }
+        };
         let records = listed.iter().rev().filter(|it| it.key.ends_with(".json"));
         for listed in records.take(RECORDS_MAX) {
             let json = match self.vault.get(&listed.key, None, RECORD_BYTES_MAX).await {
                 Ok(json) => json,
-                Err(error) if matches!(error.kind, StoreErrorKind::TooLarge { .. }) => continue,
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    let reason = shared::error::chain(&error);
+                    tracing::warn!(listed.key, reason, "an earlier record cannot be read");
+                    continue;
+                }
             };
             let record = serde_json::from_slice::<Record>(&json);
             if let Some(rates) = record.ok().and_then(|it| it.rates) {
-                return Ok((rates, true));
+                return (rates, true);
             }
         }
-        Ok((ASSUMED, false))
+        (ASSUMED, false)
     }
 }
 
-fn known_database<'a>(
+pub(crate) fn known_database<'a>(
     policy: &'a Policy,
     name: &DatabaseName,
 ) -> Result<&'a DatabasePolicy, RestoreFailed> {
@@ -242,6 +260,25 @@ fn known_target<'a>(
             name: destination.target().clone(),
             known: policy.targets.iter().map(|it| it.name.clone()).collect(),
         })
+}
+
+/// Tables that arrive beside live ones which the role may not read.
+fn not_comparable(facts: &TargetFacts, order: &Order) -> Vec<String> {
+    let Scope::Tables(tables) = &order.scope else {
+        return Vec::new();
+    };
+    let is_hidden = |it: &&QualifiedName| {
+        let key = (it.schema.clone(), it.name.clone());
+        facts.unreadable.contains(&key)
+    };
+    let hidden = tables.iter().filter(is_hidden).map(|it| {
+        format!(
+            "{} will be staged, but not compared with the live table, which the role {} may not read whole: GRANT SELECT, and BYPASSRLS where row-level security is on",
+            table_name(it),
+            facts.role
+        )
+    });
+    hidden.collect()
 }
 
 /// What a person should know before deciding.
@@ -282,4 +319,30 @@ fn notes(backup: &Backup, order: &Order) -> Vec<String> {
             .map(|it| format!("its newest migration ({}) is {}", it.tool, it.head)),
     );
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::world;
+
+    #[test]
+    fn a_live_table_that_may_not_be_read_is_noted_before_it_is_staged() {
+        let mut world = world();
+        let table = |name: &str| QualifiedName {
+            schema: "app".to_owned(),
+            name: name.to_owned(),
+        };
+        world.order.scope = Scope::Tables(vec![table("users"), table("orders")]);
+        for hidden in ["users", "others"] {
+            let key = ("app".to_owned(), hidden.to_owned());
+            world.target.unreadable.insert(key);
+        }
+        let notes = not_comparable(&world.target, &world.order);
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(
+            notes[0].starts_with("app.users will be staged, but not compared"),
+            "{notes:?}"
+        );
+    }
 }
