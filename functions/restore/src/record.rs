@@ -216,7 +216,7 @@ impl Function {
         let database = known_database(&policy, &plan.request.database)?;
         let limits = Limits {
             keys_max: DIFFERING_KEYS_MAX,
-            until: invocation.work_until(),
+            until: invocation.work_until().stop,
             yield_after: Duration::from_secs(database.yield_seconds.into()),
         };
         let url = self.target_url(plan).await?;

@@ -24,7 +24,7 @@ use crate::manifest::{Manifest, Table};
 use crate::pg::{Connection, PgError, pin_loading, pin_reading};
 
 /// Of the coordinator, which asks for little.
-const STALL: Duration = Duration::from_secs(60);
+pub(super) const STALL: Duration = Duration::from_secs(60);
 /// To write down what was done, there is little time left.
 const NOTE_STALL: Duration = Duration::from_secs(10);
 /// Others than superusers may be allowed to set a parameter from this version on.
@@ -362,67 +362,4 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> Result<T, RestoreError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| RestoreError::Internal(error.to_string()))?
-}
-
-/// Removes the ledger and gives the database its own comment.
-pub(super) async fn finish(
-    backup: &Backup,
-    target: &DatabaseUrl,
-    order: &Order,
-) -> Result<(), RestoreError> {
-    let own = own_comment(backup);
-    let (target, order) = (target.clone(), order.clone());
-    blocking(move || {
-        let mut connection = open(&target)?;
-        Ledger::of(&order).remove(&mut connection, &order, own)
-    })
-    .await
-}
-
-/// Marks the target unusable, whatever state it is in.
-pub(super) async fn abandon(
-    target: &DatabaseUrl,
-    order: &Order,
-    reason: &str,
-) -> Result<bool, RestoreError> {
-    let (target, order, reason) = (target.clone(), order.clone(), reason.to_owned());
-    blocking(move || {
-        let mut connection = match open(&target) {
-            // There is no such database.
-            Err(RestoreError::Connect(error)) if error.sqlstate() == Some("3D000") => {
-                return Ok(false);
-            }
-            connection => connection?,
-        };
-        let ledger = Ledger::of(&order);
-        let is_there = ledger.exists(&mut connection)?;
-        if is_there {
-            ledger.fail(&mut connection, &reason)?;
-        }
-        Ok(is_there)
-    })
-    .await
-}
-
-fn open(target: &DatabaseUrl) -> Result<Connection, RestoreError> {
-    let mut connection = connect(target, STALL)?;
-    let sql = "SET standard_conforming_strings = on; SET default_transaction_read_only = off";
-    ask::query(&mut connection, "to take our settings", sql)?;
-    Ok(connection)
-}
-
-/// `'…'`, as the archive's own statement has it, in the archive's encoding.
-fn own_comment(backup: &Backup) -> Option<Vec<u8>> {
-    let entries = backup.toc.entries.iter();
-    let mut comments =
-        entries.filter(|it| it.is("COMMENT") && lossy(&it.tag).starts_with("DATABASE "));
-    let Some(entry) = comments.next() else {
-        return Some(b"NULL".to_vec());
-    };
-    // The tag has the name as the statement does: quoted where it has to be.
-    let tag = entry.tag.as_deref()?;
-    let statement = [b"COMMENT ON ", tag, b" IS "].concat();
-    let literal = entry.definition.as_deref()?.strip_prefix(&statement[..])?;
-    let literal = literal.trim_ascii_end();
-    Some(literal.strip_suffix(b";").unwrap_or(literal).to_vec())
 }

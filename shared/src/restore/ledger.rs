@@ -1,6 +1,8 @@
 //! The record of a restore in its own target: which jobs are done. A job commits together
 //! with its record, so neither exists without the other.
 
+mod mark;
+
 use std::collections::BTreeSet;
 
 use sha2::{Digest as _, Sha256};
@@ -8,7 +10,6 @@ use sha2::{Digest as _, Sha256};
 use super::ask::{Fields, literal, query, value};
 use super::jobs::Job;
 use super::{Backup, Order, RestoreError, Scope, scratch};
-use crate::archive::quote_ident;
 use crate::manifest::Table;
 use crate::pg::{Connection, PgError, Row};
 use crate::sealed::hex;
@@ -20,9 +21,6 @@ pub(super) const CLAIMED: &str = "lifeboat_claimed";
 /// One row, which a crash of the server takes away.
 const ALIVE: &str = "lifeboat_restore.alive";
 const UNDER_WAY: &str = "Lifeboat: being restored, do not use";
-const UNUSABLE: &str = "Lifeboat: UNUSABLE: ";
-/// Of a reason, this much is kept.
-const REASON_CHARS_MAX: usize = 2000;
 
 /// The names of the two tables, quoted.
 #[derive(Clone, Debug)]
@@ -152,8 +150,8 @@ impl Ledger {
                 rows bigint, copy_bytes bigint, stored_bytes bigint, found text);
              INSERT INTO {run} (plan_id, backup_id, manifest_sha256, wanted, state, comment_before)
              VALUES ({plan}, '{id}', '{sha256}', '{wanted}', 'running',
-                (SELECT shobj_description(oid, 'pg_database') FROM pg_database
-                 WHERE datname = current_database()));
+                nullif((SELECT shobj_description(oid, 'pg_database') FROM pg_database
+                 WHERE datname = current_database()), {made}));
              COMMIT",
             schema = self.schema,
             // Of a live database nothing is published or written to its log.
@@ -165,6 +163,8 @@ impl Ledger {
                 format!("CREATE UNLOGGED TABLE {ALIVE} AS SELECT true AS is_alive;")
             },
             plan = literal(&order.plan_id),
+            // Ours, until now.
+            made = literal(&scratch::made_by(&order.plan_id)),
             sha256 = backup.manifest_sha256,
             wanted = fingerprint(order),
         );
@@ -327,96 +327,6 @@ impl Ledger {
         let sum = value(connection, "to note what was read", &sql)?;
         Ok(sum.parse().unwrap_or_default())
     }
-
-    /// From here on nobody takes the target for a restored database.
-    pub(super) fn fail(
-        &self,
-        connection: &mut Connection,
-        reason: &str,
-    ) -> Result<(), RestoreError> {
-        let reason = plain(reason);
-        let sql = format!(
-            "UPDATE {} SET state = 'failed', reason = {}",
-            self.run,
-            literal(&reason)
-        );
-        query(connection, "to note the failure", &sql)?;
-        let comment = literal(&format!("{UNUSABLE}{reason}"));
-        self.comment(connection, comment.as_bytes())
-    }
-
-    /// Removes the ledger. `own`: the comment that the archive has for its database, as SQL.
-    pub(super) fn remove(
-        &self,
-        connection: &mut Connection,
-        order: &Order,
-        own: Option<Vec<u8>>,
-    ) -> Result<(), RestoreError> {
-        if !self.exists(connection)? {
-            return Ok(());
-        }
-        if self.is_staging {
-            let runs = format!("SELECT count(*) FROM {}", self.run);
-            if value(connection, "whether it is whole", &runs)? == "0" {
-                return Err(self.emptied());
-            }
-            let sql = format!("DROP TABLE {}, {}", self.job, self.run);
-            return query(connection, "to remove its ledger", &sql).map(drop);
-        }
-        let sql = format!(
-            "SELECT coalesce(quote_literal(comment_before), 'NULL') FROM {}",
-            self.run
-        );
-        let before = value(connection, "its comment", &sql)?;
-        let comment = match own {
-            // A comment that would have the database dropped as a scratch one is not given.
-            Some(own) if is_mark(&own) => b"NULL".to_vec(),
-            Some(own) if order.scope != Scope::DataOnly => own,
-            Some(_) | None => before.into_bytes(),
-        };
-        self.comment(connection, &comment)?;
-        // The database's own event triggers must not act on this. Who may not ask for that has
-        // none that belong to a superuser, either.
-        for quiet in [
-            "SET event_triggers = off",
-            "SET session_replication_role = replica",
-        ] {
-            let _best_effort = connection.query(quiet);
-        }
-        let sql = format!("DROP SCHEMA {} CASCADE", self.schema);
-        query(connection, "to remove its ledger", &sql).map(drop)
-    }
-
-    /// Comments on the database, unless that is live, or scratch: whose mark must stay. Best
-    /// effort: the ledger says the same.
-    fn comment(&self, connection: &mut Connection, sql_text: &[u8]) -> Result<(), RestoreError> {
-        if self.is_staging {
-            return Ok(());
-        }
-        let sql = "SELECT coalesce(shobj_description(oid, 'pg_database'), ''), datname
-             FROM pg_database WHERE datname = current_database()";
-        let rows = query(connection, "its comment", sql)?;
-        let mut row = rows.into_iter().next().unwrap_or_default().into_iter();
-        let current = row.next().flatten().unwrap_or_default();
-        let name = row.next().flatten().unwrap_or_default();
-        if current.starts_with(scratch::MARK.as_bytes()) {
-            return Ok(());
-        }
-        let comment = [
-            b"COMMENT ON DATABASE ",
-            &quote_ident(&name)[..],
-            b" IS ",
-            sql_text,
-        ];
-        match connection.query(comment.concat()) {
-            // Not its owner.
-            Ok(_) | Err(PgError::Server(_)) => Ok(()),
-            Err(source) => Err(RestoreError::Query {
-                doing: "to comment on it",
-                source,
-            }),
-        }
-    }
 }
 
 /// Whatever a person would miss: not the system's, not an extension's.
@@ -426,13 +336,6 @@ pub(super) const USER_RELATIONS: &str = "SELECT count(*) FROM pg_class c
       AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
                       AND d.objid = c.oid AND d.deptype = 'e')";
-
-/// `'lifeboat scratch …'`, however it is quoted.
-fn is_mark(literal: &[u8]) -> bool {
-    let text = literal.iter().position(|it| *it == b'\'');
-    let text = text.map_or(literal, |quote| &literal[quote + 1..]);
-    text.starts_with(scratch::MARK.as_bytes())
-}
 
 /// The order without what may change from call to call.
 fn fingerprint(order: &Order) -> String {
@@ -447,16 +350,4 @@ fn fingerprint(order: &Order) -> String {
 fn is_plain(id: &str) -> bool {
     let allowed = |it: char| it.is_ascii_alphanumeric() || "-_.:".contains(it);
     !id.is_empty() && id.len() <= 200 && id.chars().all(allowed)
-}
-
-/// In ASCII, which every encoding has.
-fn plain(reason: &str) -> String {
-    let ascii = |it: char| {
-        if it.is_ascii_graphic() || it == ' ' {
-            it
-        } else {
-            '?'
-        }
-    };
-    reason.chars().take(REASON_CHARS_MAX).map(ascii).collect()
 }

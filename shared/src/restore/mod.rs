@@ -17,6 +17,7 @@ mod advance;
 mod ask;
 mod assemble;
 mod backup;
+mod close;
 mod complete;
 mod connect;
 mod error;
@@ -121,7 +122,7 @@ pub async fn finish(
     target: &DatabaseUrl,
     order: &Order,
 ) -> Result<(), RestoreError> {
-    advance::finish(backup, target, order).await
+    close::finish(backup, target, order).await
 }
 
 /// Marks the target unusable, in its comment and in its ledger: the restore will not go on.
@@ -131,7 +132,7 @@ pub async fn abandon(
     order: &Order,
     reason: &str,
 ) -> Result<bool, RestoreError> {
-    advance::abandon(target, order, reason).await
+    close::abandon(target, order, reason).await
 }
 
 /// The entries that the order restores, by dump id: without the database itself,
