@@ -106,10 +106,8 @@ async fn look_and_run_again(rescue: &Rescue, shell: Shell) {
 /// The document's `make restore`, as the Makefile understands it, without compiling anything.
 fn as_make_runs_it(rescue: &Rescue) -> String {
     let blocks = Document::read("docs/RUNBOOK.md").blocks();
-    let line = blocks.iter().map(|it| it.text.trim());
-    let line = line
-        .filter(|it| it.starts_with("make restore VAULT=…"))
-        .next();
+    let mut lines = blocks.iter().map(|it| it.text.trim());
+    let line = lines.find(|it| it.starts_with("make restore VAULT=…"));
     let cloud = rescue.subject.cloud;
     let bucket = |name: &str| cloud.physical(name).unwrap().to_owned();
     let line = line.unwrap();

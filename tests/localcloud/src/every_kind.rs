@@ -61,6 +61,19 @@ pub fn create_roles(cluster: &Cluster) -> Result<(), PostgresError> {
 ///
 /// What the server said.
 pub fn create(cluster: &Cluster, database: &str) -> Result<(), PostgresError> {
+    create_portable(cluster, database)?;
+    if cluster.major().is_debian() {
+        cluster.psql(database, DEBIAN)?;
+    }
+    Ok(())
+}
+
+/// The same without what takes libraries that only Debian's servers have: a newer server can take it, too.
+///
+/// # Errors
+///
+/// What the server said.
+pub fn create_portable(cluster: &Cluster, database: &str) -> Result<(), PostgresError> {
     create_roles(cluster)?;
     cluster.create_database(database, &DatabaseOptions::default())?;
     cluster.psql(database, EVERYWHERE)?;
@@ -69,9 +82,6 @@ pub fn create(cluster: &Cluster, database: &str) -> Result<(), PostgresError> {
     }
     if cluster.major().has_contrib()? {
         cluster.psql(database, CONTRIB)?;
-    }
-    if cluster.major().is_debian() {
-        cluster.psql(database, DEBIAN)?;
     }
     Ok(())
 }
