@@ -190,7 +190,7 @@ fn refused(url: &DatabaseUrl, source: ServerError) -> PgError {
     PgError::Authentication {
         host: url.host.clone(),
         user: url.user.clone(),
-        source,
+        source: Box::new(source),
     }
 }
 

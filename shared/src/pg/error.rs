@@ -37,7 +37,7 @@ pub enum PgError {
         host: String,
         user: String,
         #[source]
-        source: ServerError,
+        source: Box<ServerError>,
     },
     #[error("{host} asks for an authentication method that is not supported: use scram-sha-256")]
     AuthenticationMethod { host: String },
