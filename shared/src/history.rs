@@ -1,7 +1,8 @@
 //! What the vault knows of a database's backups, in few requests.
 //!
 //! It answers with names and verdicts only, so a role that may list the vault and read
-//! `verdicts/` can ask all of it but [`manifest_sha256`].
+//! `verdicts/` can ask all of it but [`manifest_sha256`], and [`rates`], which are in
+//! `evidence/`.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -12,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::backup::{BackupId, DatabaseName};
 use crate::key::{self, Key};
+use crate::restore::estimate::Rates;
 use crate::sealed::hex;
 use crate::store::{Bucket, StoreError, StoreErrorKind};
 use crate::verdict::{Check, Code, FORMAT, Verdict};
@@ -20,6 +22,10 @@ use crate::verdict::{Check, Code, FORMAT, Verdict};
 pub const LOOK_BACK_MAX: usize = 100;
 /// 10,000 damaged objects stay below. Guards the reader's memory.
 const VERDICT_BYTES_MAX: u64 = 16 << 20;
+/// Drills and restores that are asked for what they measured, newest first.
+const RECORDS_MAX: usize = 5;
+/// Guards the reader's memory.
+const RECORD_BYTES_MAX: u64 = 64 << 20;
 
 /// A committed backup whose newest verdict that says anything is `passed`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,14 +80,22 @@ pub async fn newest_committed(
     Ok(None)
 }
 
+/// The backups that have any verdict, the pruned ones included.
+pub async fn judged(
+    vault: &Bucket,
+    database: &DatabaseName,
+) -> Result<BTreeSet<BackupId>, StoreError> {
+    let judged = vault.list_folders(&key::verdicts_prefix(database)).await?;
+    Ok(newest_first(&judged).into_iter().collect())
+}
+
 /// The newest verified one of `ids`, which come newest first.
 pub async fn newest_verified(
     vault: &Bucket,
     database: &DatabaseName,
     ids: impl IntoIterator<Item = BackupId>,
 ) -> Result<Option<VerifiedBackup>, StoreError> {
-    let judged = vault.list_folders(&key::verdicts_prefix(database)).await?;
-    let judged: BTreeSet<BackupId> = newest_first(&judged).into_iter().collect();
+    let judged = judged(vault, database).await?;
     let ids = ids.into_iter().filter(|id| judged.contains(id));
     for id in ids.take(LOOK_BACK_MAX) {
         let verified = verified(vault, database, id).await?;
@@ -97,15 +111,15 @@ pub async fn newest_verified(
 ///
 /// An inconclusive verdict leaves the one before it standing. One that cannot be read does
 /// not: it may be the one that says `failed`. A drill that passed has read every byte, too;
-/// one that failed takes the word away only where it found the bytes themselves wrong
-/// ([`Code::is_damage`]).
+/// one that failed takes the word away only where it found the stored bytes themselves wrong
+/// ([`Code::is_damage`]). One that passed and does not say as of when says nothing.
 pub async fn verified(
     vault: &Bucket,
     database: &DatabaseName,
     id: BackupId,
 ) -> Result<Option<VerifiedBackup>, StoreError> {
     let decided = newest_that(vault, database, id, |it| match it.verdict {
-        Verdict::Passed => Some(true),
+        Verdict::Passed => it.snapshot_at.map(|_| true),
         Verdict::Failed if it.check == Check::Verify || it.finds_damage() => Some(false),
         Verdict::Failed | Verdict::Inconclusive => None,
     });
@@ -146,7 +160,7 @@ pub async fn proven(
     id: BackupId,
 ) -> Result<Option<ProvenBackup>, StoreError> {
     let decided = newest_that(vault, database, id, |it| match (it.check, it.verdict) {
-        (Check::Drill, Verdict::Passed) => Some(true),
+        (Check::Drill, Verdict::Passed) => it.snapshot_at.map(|_| true),
         (_, Verdict::Failed) => Some(false),
         (Check::Verify, Verdict::Passed) | (_, Verdict::Inconclusive) => None,
     });
@@ -188,6 +202,25 @@ pub async fn drills(
     Ok(drills
         .filter_map(|it| key::drill_verdict(database, &it.key))
         .collect())
+}
+
+/// The rates that the newest drill or restore of a database has measured, if one of the last
+/// did. Best effort: what cannot be read is no reason to do nothing.
+pub async fn rates(vault: &Bucket, database: &DatabaseName) -> Option<Rates> {
+    #[derive(Deserialize)]
+    struct Record {
+        rates: Option<Rates>,
+    }
+    let listed = vault.list(&key::evidence_prefix(database)).await.ok()?;
+    let records = listed.iter().rev().filter(|it| key::is_record(&it.key));
+    for listed in records.take(RECORDS_MAX) {
+        let json = vault.get(&listed.key, None, RECORD_BYTES_MAX).await;
+        let record = json.ok().and_then(|it| serde_json::from_slice(&it).ok());
+        if let Some(rates) = record.and_then(|it: Record| it.rates) {
+            return Some(rates);
+        }
+    }
+    None
 }
 
 /// The newest verdict that `decides`, if it does so in the backup's favour.

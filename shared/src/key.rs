@@ -136,6 +136,13 @@ pub fn evidence_prefix(database: &DatabaseName) -> String {
     format!("evidence/{database}/")
 }
 
+/// Whether `key` is the record of a drill or of a restore, and not what was written beside it.
+pub fn is_record(key: &str) -> bool {
+    ["-drill.json", "-restore.json"]
+        .iter()
+        .any(|it| key.ends_with(it))
+}
+
 /// The prefix of the task tokens of a plan, in the work bucket.
 pub fn tokens_prefix(plan_id: &str) -> String {
     format!("plans/{plan_id}/token-")

@@ -259,6 +259,13 @@ impl Manifest {
         serde_json::from_slice(json).map_err(ManifestError::Malformed)
     }
 
+    /// Of the sealed object; `None` where none is listed.
+    pub fn table_of_contents_sha256(&self) -> Option<&str> {
+        let mut objects = self.objects.iter();
+        let toc = objects.find(|it| it.content == Content::TableOfContents);
+        toc.map(|it| it.sha256.as_str())
+    }
+
     /// Pretty-printed: people open it at 3 a.m.
     pub fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
         let mut json = serde_json::to_vec_pretty(self)?;
