@@ -148,14 +148,21 @@ impl Code {
         )
     }
 
-    /// Whether the backup's own bytes are wrong, so that it is not `verified` either.
+    /// Whether a drill that finds it has seen wrong bytes in the vault, so that the backup is
+    /// not `verified` either.
     ///
-    /// What else a drill may find – a server without an extension, an application that
-    /// answers wrongly, a rule of the business that does not hold – keeps a backup from being
-    /// proven. It does not take the backup out of the hands of whoever has to restore tonight.
+    /// What else a drill may find keeps a backup from being proven: rows that came out
+    /// different on its server, a server without an extension, an application that answers
+    /// wrongly, a rule of the business that does not hold. A faulty server would find them in
+    /// every backup; it does not take all of them out of the hands of whoever has to restore
+    /// tonight. Whether rows are wrong in the vault, verify tells.
     pub fn is_damage(self) -> bool {
         match self {
             Self::RestoreFailed
+            | Self::RowsDiffer
+            | Self::CopyBytesDiffer
+            | Self::FingerprintDiffers
+            | Self::LargeObjectsDiffer
             | Self::CatalogDiffers
             | Self::ExtensionsDiffer
             | Self::SequenceBehind
@@ -166,7 +173,11 @@ impl Code {
             | Self::TooFewRows
             | Self::NotFresh
             | Self::AssertionFailed
-            | Self::ApplicationFailed => false,
+            | Self::ApplicationFailed
+            | Self::ObjectUnreadable
+            | Self::IdentityUnusable
+            | Self::DrillInterrupted
+            | Self::CheckNotRun => false,
             Self::ManifestMissing
             | Self::ManifestUnreadable
             | Self::ManifestForeign
@@ -181,18 +192,22 @@ impl Code {
             | Self::DecryptionFailed
             | Self::DecompressionFailed
             | Self::TerminatorMissing
-            | Self::RowsDiffer
-            | Self::CopyBytesDiffer
-            | Self::FingerprintDiffers
             | Self::TocUnreadable
             | Self::TocDiffers
-            | Self::LargeObjectsDiffer
             | Self::ManifestChanged => true,
-            Self::ObjectUnreadable
-            | Self::IdentityUnusable
-            | Self::DrillInterrupted
-            | Self::CheckNotRun => false,
         }
+    }
+
+    /// Whether only a verify can tell that the vault's rows are right after all: the drill has
+    /// seen other rows than the manifest describes, on a server that may be at fault.
+    pub fn is_for_verify(self) -> bool {
+        matches!(
+            self,
+            Self::RowsDiffer
+                | Self::CopyBytesDiffer
+                | Self::FingerprintDiffers
+                | Self::LargeObjectsDiffer
+        )
     }
 }
 

@@ -66,8 +66,13 @@ async fn what_stays_below_proven_longer_than_its_objective_is_overdue() {
 #[tokio::test]
 async fn a_failed_drill_takes_verified_away_only_where_the_bytes_are_wrong() {
     for (code, expected) in [
-        (Code::FingerprintDiffers, json!(LAST_NIGHT)),
+        (Code::ChecksumDiffers, json!(LAST_NIGHT)),
         (Code::ManifestChanged, json!(LAST_NIGHT)),
+        (Code::TocUnreadable, json!(LAST_NIGHT)),
+        // Seen on the drill's server only, which would find them in every backup if it is at fault.
+        (Code::RowsDiffer, json!(TONIGHT)),
+        (Code::FingerprintDiffers, json!(TONIGHT)),
+        (Code::LargeObjectsDiffer, json!(TONIGHT)),
         (Code::CatalogDiffers, json!(TONIGHT)),
         (Code::RestoreFailed, json!(TONIGHT)),
         (Code::AssertionFailed, json!(TONIGHT)),
