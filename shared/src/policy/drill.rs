@@ -53,13 +53,16 @@ pub struct DrillPolicy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Roles {
-    /// Nothing is made. Where one is missing, owners and grants are neither restored nor
-    /// compared, and the drill says so.
-    #[default]
-    Existing,
     /// Missing roles are made without login and with our mark, and dropped with the scratch
     /// database.
+    #[default]
     Create,
+    /// Nothing is made. Where one is missing, owners and grants are neither restored nor
+    /// compared, and nothing is proven.
+    Existing,
+    /// Nothing is made, and owners and grants are never compared: what is proven is proven
+    /// without them, and the report says so.
+    Ignore,
 }
 
 /// How bad it is when a check fails. P0 and P1 decide the verdict.
@@ -119,7 +122,7 @@ pub struct HttpCheck {
     pub method: Method,
     /// `https` only. `{database}` in path or query becomes the name of the scratch database.
     pub url: String,
-    /// The secret `lifeboat/channel/<name>`, with one `Name: value` a line.
+    /// The secret `lifeboat/channel/drill-<name>`, with one `Name: value` a line.
     pub header_secret: Option<String>,
     #[serde(default = "ok")]
     pub expect_status: u16,
@@ -334,7 +337,7 @@ impl HttpCheck {
         } else if self.json_path.is_some() && self.method == Method::Head {
             "an answer to HEAD has no body for json_path"
         } else if !names_secret {
-            "header_secret is lifeboat/channel/ and a name of a-z, 0-9 and -"
+            "header_secret is lifeboat/channel/drill- and a name of a-z, 0-9 and -"
         } else {
             return Ok(());
         };
@@ -343,10 +346,10 @@ impl HttpCheck {
     }
 }
 
-/// The only secrets beside databases' and targets' that roles may read.
+/// The only secrets beside targets' and the identity that the drill's role may read.
 fn is_channel(secret: &str) -> bool {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let name = secret.strip_prefix("lifeboat/channel/");
+    let name = secret.strip_prefix("lifeboat/channel/drill-");
     name.is_some_and(|it| !it.is_empty() && it.len() <= 40 && it.chars().all(allowed))
 }
 
@@ -373,7 +376,7 @@ mod tests {
             (300, 600, 900)
         );
         assert_eq!((policy.rto_minutes, policy.rpo_minutes), (240, 1_440));
-        assert_eq!(policy.roles, Roles::Existing);
+        assert_eq!(policy.roles, Roles::Create);
     }
 
     #[test]
