@@ -110,6 +110,16 @@ impl Part {
     }
 }
 
+/// What a browser does with it; a key without one of these endings is no business of a browser.
+fn content_type(key: &str) -> Option<&'static str> {
+    match key.rsplit_once('.')?.1 {
+        "html" => Some("text/html; charset=utf-8"),
+        "json" => Some("application/json"),
+        "sql" | "txt" => Some("text/plain; charset=utf-8"),
+        _ => None,
+    }
+}
+
 impl Bucket {
     pub fn new(aws: &SdkConfig, name: String) -> Self {
         let config = aws_sdk_s3::config::Builder::from(aws)
@@ -132,6 +142,7 @@ impl Bucket {
     /// Writes, unless the key is taken.
     pub async fn put_once(&self, key: &str, bytes: Bytes) -> Result<Written, StoreError> {
         let put = self.client.put_object().bucket(&self.name).key(key);
+        let put = put.set_content_type(content_type(key).map(str::to_owned));
         let answer = put.if_none_match("*").body(bytes.into()).send().await;
         let answer = answer.map_err(|error| failed("write", key, &error))?;
         Ok(Written {
