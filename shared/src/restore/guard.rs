@@ -18,7 +18,7 @@ mod locale;
 mod needs;
 
 pub use gather::{gather, source_facts};
-pub use judge::judge;
+pub use judge::{judge, same_server};
 pub use needs::{forced_row_security, roles, superuser_only};
 
 /// One way in which a database can be reached.

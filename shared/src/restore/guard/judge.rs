@@ -31,6 +31,28 @@ pub fn judge(target: &TargetFacts, source: &SourceFacts, wish: &Wish<'_>) -> Vec
     obstacles
 }
 
+/// How it is known that the target's server is the source's; `None` as far as nothing says so.
+pub fn same_server(target: &TargetFacts, source: &SourceFacts) -> Option<String> {
+    let same_cluster = matches!(
+        (&target.system_identifier, &source.system_identifier),
+        (Some(target), Some(source)) if target == source
+    );
+    let endpoint = &target.endpoint;
+    let twin = source.endpoints.iter().find(|it| is_same(it, endpoint));
+    match twin {
+        Some(twin) => Some(format!(
+            "{}:{} leads to the source at {}:{}",
+            endpoint.host, endpoint.port, twin.host, twin.port
+        )),
+        None => same_cluster.then(|| {
+            format!(
+                "{}:{} is the source's own server, by its system identifier",
+                endpoint.host, endpoint.port
+            )
+        }),
+    }
+}
+
 /// How many names a message has.
 const NAMES_MAX: usize = 10;
 /// The oldest server that is restored into.
@@ -77,29 +99,7 @@ impl Judge<'_> {
         if self.is_staging() || self.target.database != self.source.database {
             return None;
         }
-        let same_cluster = matches!(
-            (&self.target.system_identifier, &self.source.system_identifier),
-            (Some(target), Some(source)) if target == source
-        );
-        let endpoint = &self.target.endpoint;
-        let twin = self
-            .source
-            .endpoints
-            .iter()
-            .find(|it| is_same(it, endpoint));
-        if !same_cluster && twin.is_none() {
-            return None;
-        }
-        let reason = match twin {
-            Some(twin) => format!(
-                "{}:{} leads to the source at {}:{}",
-                endpoint.host, endpoint.port, twin.host, twin.port
-            ),
-            None => format!(
-                "{}:{} is the source's own server, by its system identifier",
-                endpoint.host, endpoint.port
-            ),
-        };
+        let reason = same_server(self.target, self.source)?;
         obstacle(
             ObstacleCode::IsTheSource,
             format!(
