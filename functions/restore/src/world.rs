@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::Deserialize;
 use shared::backup::{BackupId, DatabaseName};
 use shared::config::read_policy;
 use shared::history::{self, VerifiedBackup};
-use shared::key;
 use shared::manifest::QualifiedName;
 use shared::policy::{DatabasePolicy, Policy, TargetPolicy};
-use shared::restore::estimate::{ASSUMED, Rates, predict};
+use shared::restore::estimate::{ASSUMED, predict};
 use shared::restore::guard::{self, TargetFacts, Wish};
 use shared::restore::{Backup, Destination, LeaveOut, Order, Scope, table_name};
 
@@ -19,9 +17,6 @@ use crate::plan::World;
 use crate::request::{PlanRequest, Point};
 use crate::{Function, Invocation};
 
-/// How many records of earlier restores are looked at for measured rates.
-const RECORDS_MAX: usize = 5;
-const RECORD_BYTES_MAX: u64 = 64 << 20;
 /// A job has to fit beside what an invocation does before and after it.
 const SHARE_OF_AN_INVOCATION: f64 = 0.8;
 
@@ -57,8 +52,9 @@ impl Function {
         }
         let url = self.secrets.target_url(&target.name).await?;
         let order = self.order(request, database);
-        let (rates, is_rate_measured) = self.rates(&request.database).await;
-        let estimate = predict(&backup, &order, rates);
+        let rates = history::rates(&self.vault, &request.database).await;
+        let is_rate_measured = rates.is_some();
+        let estimate = predict(&backup, &order, rates.unwrap_or(ASSUMED));
         let mut facts = guard::gather(&backup.manifest, &url, &request.target).await?;
         let source = guard::source_facts(&backup.manifest).await;
         let roles = guard::roles(&backup, &order);
@@ -199,42 +195,6 @@ impl Function {
             connections: database.connections.unwrap_or(self.config.connections),
             staging_schema,
         }
-    }
-
-    /// What the last restore of this database measured, or what is assumed: a record that cannot
-    /// be read is in nobody's way.
-    async fn rates(&self, database: &DatabaseName) -> (Rates, bool) {
-        #[derive(Deserialize)]
-        struct Record {
-            rates: Option<Rates>,
-        }
-        let listed = match self.vault.list(&key::evidence_prefix(database)).await {
-            Ok(listed) => listed,
-            Err(error) => {
-                let reason = shared::error::chain(&error);
-                tracing::warn!(
-                    reason,
-                    "earlier records cannot be listed: rates are assumed"
-                );
-                Vec::new()
-            }
-        };
-        let records = listed.iter().rev().filter(|it| it.key.ends_with(".json"));
-        for listed in records.take(RECORDS_MAX) {
-            let json = match self.vault.get(&listed.key, None, RECORD_BYTES_MAX).await {
-                Ok(json) => json,
-                Err(error) => {
-                    let reason = shared::error::chain(&error);
-                    tracing::warn!(listed.key, reason, "an earlier record cannot be read");
-                    continue;
-                }
-            };
-            let record = serde_json::from_slice::<Record>(&json);
-            if let Some(rates) = record.ok().and_then(|it| it.rates) {
-                return (rates, true);
-            }
-        }
-        (ASSUMED, false)
     }
 }
 

@@ -43,7 +43,7 @@ impl Connection {
     }
 
     /// From now on, `stall` is how long nothing may move.
-    pub(crate) fn set_timeouts(&mut self, stall: Duration) -> Result<(), PgError> {
+    pub fn set_timeouts(&mut self, stall: Duration) -> Result<(), PgError> {
         self.stall = stall;
         let stall = Some(stall);
         let set = |socket: &TcpStream| {
