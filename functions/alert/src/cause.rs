@@ -24,13 +24,23 @@ struct LambdaError {
     message: String,
 }
 
-/// Verify's answer, when that is what failed the run.
-#[derive(Deserialize)]
-struct Report {
-    verdict: Verdict,
-    findings: Vec<Finding>,
+/// What verify or a drill answered, as far as a message needs it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Report {
+    pub verdict: Verdict,
+    pub findings: Vec<Finding>,
     findings_total: Option<usize>,
     verdict_key: Option<String>,
+    /// Budgets and objectives, in words.
+    #[serde(default)]
+    pub missed: Vec<String>,
+    /// Whether a drill's copy is gone.
+    pub is_destroyed: Option<bool>,
+    /// Why it is not.
+    pub teardown_failure: Option<String>,
+    /// A page for a browser, in the vault.
+    pub report_key: Option<String>,
+    pub evidence_key: Option<String>,
 }
 
 impl Cause {
@@ -52,7 +62,7 @@ impl Cause {
 }
 
 impl Report {
-    fn in_words(&self) -> String {
+    pub fn in_words(&self) -> String {
         let total = self.findings_total.unwrap_or(self.findings.len());
         let mut words = format!("The verdict is {}, with {total} finding(s).", self.verdict);
         for finding in &self.findings {

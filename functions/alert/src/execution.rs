@@ -69,6 +69,22 @@ impl<'a> Execution<'a> {
         }
     }
 
+    /// Calls a function of the same stack.
+    pub(crate) fn invoke_command(&self, function: &str, event: &str) -> String {
+        let name = match self {
+            Self::Known {
+                region, machine, ..
+            } => {
+                let stack = machine.rsplit_once('-').map_or(*machine, |it| it.0);
+                format!("{stack}-{function} --region {region}")
+            }
+            Self::Unknown(_) => format!("<the stack>-{function}"),
+        };
+        format!(
+            "aws lambda invoke --function-name {name} --cli-binary-format raw-in-base64-out --payload '{event}' /dev/stdout"
+        )
+    }
+
     /// Starts the same state machine anew.
     pub(crate) fn start_command(&self, input: &str) -> String {
         let machine = match self {

@@ -7,6 +7,7 @@
 
 mod advice;
 pub mod cause;
+mod drill;
 mod execution;
 pub mod message;
 pub mod recovery;
@@ -24,6 +25,7 @@ use shared::error::{Name, chain};
 use shared::history;
 use shared::store::{Bucket, StoreError};
 
+use cause::Report;
 use message::{Known, Message, Situation, Standing, Vault};
 use recovery::{Kind, Recovery};
 
@@ -37,6 +39,7 @@ const DATABASES_MAX: usize = 20;
 pub struct Config {
     pub vault_bucket: String,
     pub page_topic: String,
+    pub notice_topic: String,
 }
 
 impl Config {
@@ -47,6 +50,7 @@ impl Config {
         Ok(Self {
             vault_bucket: required(&var, "VAULT_BUCKET")?,
             page_topic: required(&var, "PAGE_TOPIC_ARN")?,
+            notice_topic: required(&var, "NOTICE_TOPIC_ARN")?,
         })
     }
 }
@@ -56,7 +60,10 @@ impl Config {
 pub struct Function {
     pub vault: Bucket,
     pub sns: aws_sdk_sns::Client,
+    /// Wakes people.
     pub page_topic: String,
+    /// Is read by day.
+    pub notice_topic: String,
 }
 
 /// Exactly one of these.
@@ -68,6 +75,8 @@ enum Event {
     Restore(RecoveryFailed),
     #[serde(rename = "drill_failed")]
     Drill(RecoveryFailed),
+    #[serde(rename = "drill_missed")]
+    Missed(DrillMissed),
 }
 
 /// A restore or a drill; how much of it is known depends on how far it came.
@@ -87,7 +96,23 @@ struct RecoveryFailed {
     #[serde(default)]
     target_state: Option<String>,
     failure: Failure,
+    /// What a drill wrote down, if it came that far. What cannot be read of it is no reason to
+    /// stay silent.
+    #[serde(default)]
+    report: Option<Value>,
     /// The ARN of the state machine's execution.
+    execution: String,
+}
+
+/// A drill that proved its backup, and did not keep what was promised.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DrillMissed {
+    id: String,
+    database: DatabaseName,
+    backup_id: Option<BackupId>,
+    target: String,
+    report: Value,
     execution: String,
 }
 
@@ -151,22 +176,29 @@ impl Function {
     /// Under the names that the state machines match.
     pub async fn handle(&self, event: Value, now: Timestamp) -> Result<Value, AlertError> {
         let event: Event = serde_json::from_value(event).map_err(AlertError::Event)?;
-        let message = match event {
-            Event::Run(failed) => self.of_run(&failed, now).await,
-            Event::Restore(failed) => self.of_recovery(Kind::Restore, &failed, now).await,
-            Event::Drill(failed) => self.of_recovery(Kind::Drill, &failed, now).await,
+        let (topic, message) = match event {
+            Event::Run(failed) => (&self.page_topic, self.of_run(&failed, now).await),
+            Event::Restore(failed) => {
+                let message = self.of_recovery(Kind::Restore, &failed, now).await;
+                (&self.page_topic, message)
+            }
+            Event::Drill(failed) => {
+                let message = self.of_recovery(Kind::Drill, &failed, now).await;
+                (&self.page_topic, message)
+            }
+            Event::Missed(missed) => (&self.notice_topic, self.of_missed(&missed, now)),
         };
-        let publish = self.sns.publish().topic_arn(&self.page_topic);
+        let publish = self.sns.publish().topic_arn(topic);
         let publish = publish.subject(&message.subject).message(message.body);
         let answer = publish.send().await.map_err(|error| AlertError::Publish {
-            topic: self.page_topic.clone(),
+            topic: topic.clone(),
             reason: shared::aws::reason(&error),
         })?;
         let sent = Sent {
             message_id: answer.message_id.unwrap_or_default(),
             subject: message.subject,
         };
-        tracing::info!(sent.message_id, sent.subject, "told the page topic");
+        tracing::info!(sent.message_id, sent.subject, topic, "told somebody");
         serde_json::to_value(sent).map_err(AlertError::Answer)
     }
 
@@ -194,9 +226,30 @@ impl Function {
             target_state: failed.target_state.as_deref(),
             error: &failed.failure.error,
             cause: failed.failure.cause.as_deref(),
+            report: report_of(failed.report.as_ref()),
             execution: &failed.execution,
+            vault_name: self.vault.name(),
             noticed_at: now,
             vault: self.gather(about).await,
+        })
+    }
+
+    fn of_missed(&self, missed: &DrillMissed, now: Timestamp) -> Message {
+        recovery::compose_missed(&Recovery {
+            kind: Kind::Drill,
+            id: Some(&missed.id),
+            database: Some(&missed.database),
+            backup_id: missed.backup_id,
+            target: Some(&missed.target),
+            target_state: None,
+            error: "",
+            cause: None,
+            report: report_of(Some(&missed.report)),
+            execution: &missed.execution,
+            vault_name: self.vault.name(),
+            noticed_at: now,
+            // It is not asked: this backup can be restored.
+            vault: Vault::Known(Known::default()),
         })
     }
 
@@ -232,6 +285,13 @@ impl Function {
         }
         Ok(known)
     }
+}
+
+fn report_of(report: Option<&Value>) -> Option<Report> {
+    let parsed = serde_json::from_value(report?.clone());
+    parsed
+        .inspect_err(|error| tracing::warn!(%error, "the drill's report cannot be read"))
+        .ok()
 }
 
 /// The event's id may contradict its time; then time and kind decide, as they do in `dump`.

@@ -17,6 +17,7 @@ async fn main() -> Result<(), Error> {
         vault: Bucket::new(&aws, config.vault_bucket),
         sns: aws_sdk_sns::Client::new(&aws),
         page_topic: config.page_topic,
+        notice_topic: config.notice_topic,
     };
 
     run(service_fn(async |event: LambdaEvent<Value>| {

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use shared::backup::{BackupId, DatabaseName};
 use shared::words;
 
-use crate::cause::Cause;
+use crate::cause::{Cause, Report};
+use crate::drill::{Drilled, NOT_DESTROYED, NOT_PROVEN};
 use crate::execution::Execution;
 use crate::message::{ANOTHER_MAY_FOLLOW, Message, Vault, last_verified, one_line_of_ascii};
 use crate::redact::redact;
@@ -29,7 +30,11 @@ pub struct Recovery<'a> {
     pub target_state: Option<&'a str>,
     pub error: &'a str,
     pub cause: Option<&'a str>,
+    /// Of a drill that came as far as writing one.
+    pub report: Option<Report>,
     pub execution: &'a str,
+    /// The bucket's name.
+    pub vault_name: &'a str,
     pub noticed_at: Timestamp,
     pub vault: Vault,
 }
@@ -49,11 +54,16 @@ pub fn compose(recovery: &Recovery<'_>) -> Message {
     } else {
         format!("What failed: {error}\n{}", cause.text)
     });
+    let drilled = recovery.drilled();
+    let report = recovery.report.as_ref();
+    blocks.extend(report.map(|it| redact(&it.in_words())));
+    blocks.extend(drilled.missed());
     blocks.push(facts(recovery));
     blocks.push(format!("What it means: {}", meaning(recovery)));
     blocks.push(format!("The target: {}", target_state(recovery)));
     blocks.push(last_verified(&recovery.vault, recovery.noticed_at));
-    blocks.push(format!("What to do now: {}", do_now(recovery)));
+    blocks.extend(drilled.page(recovery.vault_name));
+    blocks.push(format!("What to do now: {}", do_now(recovery, &execution)));
     blocks.push(format!(
         "Then start again:\n    {}",
         again(recovery, &execution)
@@ -71,6 +81,33 @@ impl Recovery<'_> {
         self.database
             .map_or("a database", |database| database.as_str())
     }
+
+    fn drilled(&self) -> Drilled<'_> {
+        Drilled {
+            database: self.database,
+            backup_id: self.backup_id,
+            report: self.report.as_ref(),
+        }
+    }
+}
+
+/// The message about a drill that proved its backup, and took longer or reached back farther
+/// than was promised.
+pub fn compose_missed(recovery: &Recovery<'_>) -> Message {
+    let execution = Execution::read(recovery.execution);
+    let (database, drilled) = (recovery.database(), recovery.drilled());
+    let headline = format!("the restore drill of {database} missed what was promised");
+    let mut blocks = vec![format!("Lifeboat: {headline}.")];
+    blocks.extend(drilled.missed());
+    blocks.push(facts(recovery));
+    blocks.push("What it means: the backup is proven. Getting it back would take longer, or lose more, than [database.drill] in lifeboat.toml promises.".to_owned());
+    blocks.extend(drilled.page(recovery.vault_name));
+    blocks.push("What to do now: nothing tonight. See in the report which step takes the time; give the function or the server more, back up more often, or promise less.".to_owned());
+    blocks.push(format!("The execution: {}", execution.link()));
+    Message {
+        subject: one_line_of_ascii(&format!("Lifeboat: {headline}")),
+        body: blocks.join("\n\n") + "\n",
+    }
 }
 
 fn headline(recovery: &Recovery<'_>) -> String {
@@ -78,6 +115,9 @@ fn headline(recovery: &Recovery<'_>) -> String {
     match (recovery.kind, recovery.error) {
         (Kind::Restore, "NotProven") => format!("the restore of {database} is NOT PROVEN"),
         (Kind::Restore, _) => format!("the restore of {database} FAILED"),
+        (Kind::Drill, NOT_DESTROYED) => {
+            format!("the restore drill of {database} left its copy behind")
+        }
         (Kind::Drill, _) => format!("the restore drill of {database} FAILED"),
     }
 }
@@ -108,9 +148,7 @@ fn meaning(recovery: &Recovery<'_>) -> &'static str {
         (Kind::Restore, _) => {
             "the restore did not come about. The backup and the source are untouched: whatever can be restored is still there to be restored."
         }
-        (Kind::Drill, _) => {
-            "this backup is NOT proven: restoring it went wrong, came out different, or could not be tried. Production was not touched. Until it is understood, assume that this database cannot be restored as it should."
-        }
+        (Kind::Drill, error) => recovery.drilled().meaning(error),
     }
 }
 
@@ -123,19 +161,27 @@ fn target_state(recovery: &Recovery<'_>) -> String {
         (None, Kind::Restore, Some(_)) => {
             "could not be told. Take it for UNUSABLE: if it exists, its comment says that it is being restored. Drop it before you plan again under its name.".to_owned()
         }
-        (None, Kind::Drill, _) => {
-            "could not be told. A scratch database may be left; it carries our mark, and the next drill removes it after a day.".to_owned()
-        }
+        (None, Kind::Drill, _) => recovery.drilled().target_state(),
     }
 }
 
-fn do_now(recovery: &Recovery<'_>) -> &'static str {
+fn do_now(recovery: &Recovery<'_>, execution: &Execution<'_>) -> String {
     match (recovery.kind, recovery.error) {
-        (_, "NotProven") => {
+        (Kind::Drill, NOT_PROVEN | NOT_DESTROYED) => {
+            return recovery.drilled().do_now(recovery.error, execution);
+        }
+        (Kind::Restore | Kind::Drill, _) => {}
+    }
+    advice(recovery.kind, recovery.error).to_owned()
+}
+
+fn advice(kind: Kind, error: &str) -> &'static str {
+    match (kind, error) {
+        (Kind::Restore, "NotProven") => {
             "see above which tables differ and how. Run verify on this backup; if it passes, somebody wrote into the target, or the target's server stores something else than it is given. Restore again, or restore the backup before it."
         }
-        (Kind::Drill, "DrillFailed") => {
-            "open the report: it names each check that failed, and its remedy. Take another backup now; if the next drill fails as well, treat it as an incident."
+        (Kind::Drill, "OutOfTime") => {
+            "the text above says what took too long and where to allow more. On any machine that reaches the bucket there is no deadline: `make drill`."
         }
         (_, "Refused") => {
             "change what the text above asks for. Without that it fails the same way every time, so nothing was tried twice."
@@ -167,13 +213,7 @@ fn do_now(recovery: &Recovery<'_>) -> &'static str {
 fn again(recovery: &Recovery<'_>, execution: &Execution<'_>) -> String {
     match recovery.kind {
         Kind::Restore => execution.start_command("<the input that the execution shows>"),
-        Kind::Drill => {
-            let input = match recovery.database {
-                Some(database) => serde_json::json!({"databases": [database]}).to_string(),
-                None => "{}".to_owned(),
-            };
-            execution.start_command(&input)
-        }
+        Kind::Drill => recovery.drilled().again(execution),
     }
 }
 
@@ -202,7 +242,9 @@ mod tests {
             cause: Some(
                 r#"{"errorType":"Failed","errorMessage":"CREATE INDEX users_email: restore postgres://u:CANARY@h/db another way"}"#,
             ),
+            report: None,
             execution: "arn:aws:states:eu-central-1:123456789012:execution:lifeboat-restore:a-1",
+            vault_name: "lifeboat-vault",
             noticed_at: "2026-11-21T03:25:30Z".parse().unwrap(),
             vault: Vault::Known(Known {
                 committed: None,
@@ -260,25 +302,125 @@ Another message about the same failure may follow: one that begins with \"Backst
         );
     }
 
-    #[test]
-    fn a_failed_drill_says_that_nothing_is_proven() {
+    /// As the drill function answers, and the state machine hands on.
+    fn report(verdict: &str, code: &str, more: &str) -> Report {
+        let text = format!(
+            r#"{{"database":"app","backup_id":"20261121T010000Z-nightly","verdict":"{verdict}",
+                "findings":[{{"code":"{code}","object":null,"window":null,"message":"app.users: one row is missing"}}],
+                "findings_total":1,"missed":["Restore took 9 min, its budget is 5 min"],"is_destroyed":true,
+                "teardown_failure":null,"seconds":600.5,"verdict_key":"verdicts/app/x-drill.json",
+                "evidence_key":"evidence/app/2026/11/x-drill.json","report_key":"evidence/app/2026/11/x-drill.html"{more}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn check(error: &str, report: Option<Report>, expected: &[&str]) -> String {
         let app = app();
         let message = compose(&Recovery {
-            error: "DrillFailed",
+            error,
+            cause: Some("the drill came to its end"),
+            target: Some("standby"),
+            target_state: None,
+            report,
+            execution: "arn:aws:states:eu-central-1:123456789012:execution:lifeboat-drill:a-1",
             ..recovery(Kind::Drill, &app)
         });
-        assert!(message.subject.contains("the restore drill of app FAILED"));
-        for expected in [
-            "Drill: 20261121T030501Z-8f3a2c19d0b4",
-            "this backup is NOT proven",
-            "Take another backup now",
-            r#"--input '{"databases":["app"]}'"#,
+        for expected in expected {
+            let body = &message.body;
+            assert!(body.contains(expected), "{expected:?} is not in:\n{body}");
+        }
+        message.body
+    }
+
+    const AGAIN: &str = r#"stateMachine:lifeboat-drill --region eu-central-1 --input '{"backup_id":"20261121T010000Z-nightly","databases":["app"]}'"#;
+
+    #[test]
+    fn a_backup_that_is_not_proven_has_the_report_and_what_the_findings_ask_for() {
+        let verify = r#"aws lambda invoke --function-name lifeboat-verify --region eu-central-1 --cli-binary-format raw-in-base64-out --payload '{"backup":{"database":"app","kind":"nightly","scheduled_time":"2026-11-21T01:00:00Z"}}' /dev/stdout"#;
+        let body = check(
+            "NotProven",
+            Some(report("failed", "fingerprint_differs", "")),
+            &[
+                "Lifeboat: the restore drill of app FAILED.",
+                "- fingerprint_differs: app.users: one row is missing",
+                "Missed:\n- Restore took 9 min",
+                "Drill: 20261121T030501Z-8f3a2c19d0b4",
+                "aws s3 presign 's3://lifeboat-vault/evidence/app/2026/11/x-drill.html'",
+                "it still counts as verified",
+                "The target: the scratch database is destroyed.",
+                verify,
+                AGAIN,
+            ],
+        );
+        assert!(!body.contains("somebody wrote into the target"), "{body}");
+        for (verdict, code, expected) in [
+            ("failed", "checksum_differs", "no longer counts as verified"),
+            ("failed", "checksum_differs", "Take another backup now"),
+            ("failed", "catalog_differs", "is still what to restore"),
+            ("inconclusive", "check_not_run", "then drill again"),
         ] {
-            assert!(
-                message.body.contains(expected),
-                "{expected}: {}",
-                message.body
+            let body = check("NotProven", Some(report(verdict, code, "")), &[expected]);
+            let is_for_verify = code == "checksum_differs";
+            assert_eq!(body.contains("lambda invoke"), is_for_verify, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_copy_that_was_left_behind_is_told_beside_what_was_found() {
+        let mut left = report("failed", "checksum_differs", "");
+        left.is_destroyed = Some(false);
+        left.teardown_failure = Some("Transient: connect to postgres://u:CANARY@h/db".to_owned());
+        let body = check(
+            "NotProven",
+            Some(left.clone()),
+            &[
+                "no longer counts as verified",
+                "could NOT be destroyed: Transient: connect to postgres://u:***@h/db",
+            ],
+        );
+        assert!(!body.contains("CANARY"), "{body}");
+        left.verdict = shared::verdict::Verdict::Passed;
+        left.findings.clear();
+        check(
+            "NotDestroyed",
+            Some(left),
+            &[
+                "left its copy behind",
+                "the backup is proven",
+                "DROP DATABASE",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_drill_that_was_ended_early_says_what_ended_it() {
+        for report in [None, Some(report("inconclusive", "drill_interrupted", ""))] {
+            check(
+                "Runtime.ExitError",
+                report,
+                &[
+                    "this backup is NOT proven",
+                    "crashed or ran out of memory",
+                    AGAIN,
+                ],
             );
+        }
+    }
+
+    #[test]
+    fn a_promise_that_was_missed_wakes_nobody_and_says_which() {
+        let app = app();
+        let message = compose_missed(&Recovery {
+            report: Some(report("passed", "check_not_run", "")),
+            target: Some("standby"),
+            ..recovery(Kind::Drill, &app)
+        });
+        assert_eq!(
+            message.subject,
+            "Lifeboat: the restore drill of app missed what was promised"
+        );
+        for expected in ["- Restore took 9 min", "the backup is proven", "presign"] {
+            assert!(message.body.contains(expected), "{}", message.body);
         }
     }
 
@@ -287,10 +429,9 @@ Another message about the same failure may follow: one that begins with \"Backst
         let app = app();
         for kind in [Kind::Restore, Kind::Drill] {
             for (error, expected) in [
-                ("NotProven", "which tables differ"),
                 ("Refused", "change what the text above asks for"),
                 ("Transient", "tried several times"),
-                ("OutOfTime", "`make restore`"),
+                ("OutOfTime", "there is no deadline"),
                 ("Sandbox.Timedout", "`make restore`"),
                 ("Runtime.ExitError", "crashed or ran out of memory"),
                 ("Lambda.TooManyRequestsException", "quota"),

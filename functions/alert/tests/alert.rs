@@ -18,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 const TOPIC: &str = "arn:aws:sns:eu-central-1:123456789012:lifeboat-page";
+const NOTICE: &str = "arn:aws:sns:eu-central-1:123456789012:lifeboat-notice";
 
 /// Remembers what was published, or refuses it.
 struct Sns {
@@ -87,6 +88,7 @@ async fn alert(vault_endpoint: &str, sns: &Sns, event: Value) -> Result<Value, D
         vault: Bucket::new(&aws_at(vault_endpoint).await, "vault".to_owned()),
         sns: aws_sdk_sns::Client::new(&aws_at(&sns.endpoint).await),
         page_topic: TOPIC.to_owned(),
+        notice_topic: NOTICE.to_owned(),
     };
     let now: Timestamp = "2026-11-21T01:04:30Z".parse().unwrap();
     function.handle(event, now).await.map_err(Diagnostic::from)
@@ -196,6 +198,54 @@ async fn a_failed_restore_and_a_failed_drill_say_what_they_were_about() {
             assert!(body.contains(expected), "{body}");
         }
     }
+}
+
+/// As the drill's state machine sends it.
+fn drilled(what: &str, verdict: &str) -> Value {
+    let mut event = json!({"id": "20261122T020000Z-0a1b2c3d", "database": "app",
+        "backup_id": "20261120T010000Z-nightly", "target": "standby",
+        "report": {"database": "app", "backup_id": "20261120T010000Z-nightly", "verdict": verdict,
+            "findings": [], "findings_total": 0, "missed": ["Restore took 9 min, its budget is 5 min"],
+            "is_destroyed": true, "teardown_failure": null, "seconds": 4.5, "verdict_key": null,
+            "evidence_key": "evidence/app/x-drill.json", "report_key": "evidence/app/x-drill.html"},
+        "execution": "arn:aws:states:eu-central-1:123456789012:execution:lifeboat-drill:a-1"});
+    if what == "drill_failed" {
+        event["failure"] = json!({"Error": "NotProven", "Cause": "the drill came to its end"});
+    }
+    json!({what: event})
+}
+
+#[tokio::test]
+async fn a_drill_that_missed_a_promise_goes_to_the_notice_topic_and_one_that_failed_pages() {
+    let (s3, sns) = (S3Folder::start().await, Sns::start("200 OK").await);
+    keep_verified_backup(&s3, "app");
+    for event in [
+        drilled("drill_missed", "passed"),
+        drilled("drill_failed", "inconclusive"),
+    ] {
+        alert(s3.endpoint(), &sns, event).await.unwrap();
+    }
+    let published = sns.published();
+    let topics: Vec<_> = published.iter().map(|it| it["TopicArn"].as_str()).collect();
+    assert_eq!(topics, [NOTICE, TOPIC]);
+    for message in published.iter().map(|it| &it["Message"]) {
+        for expected in [
+            "- Restore took 9 min",
+            "s3://vault/evidence/app/x-drill.html",
+        ] {
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_report_that_cannot_be_read_does_not_keep_the_message_back() {
+    let (s3, sns) = (S3Folder::start().await, Sns::start("200 OK").await);
+    let mut event = drilled("drill_failed", "failed");
+    event["drill_failed"]["report"] = json!("?");
+    alert(s3.endpoint(), &sns, event).await.unwrap();
+    let body = &sns.published()[0]["Message"];
+    assert!(body.contains("this backup is NOT proven"), "{body}");
 }
 
 #[tokio::test]
