@@ -22,9 +22,9 @@ fn alarm_on(namespace: &str, metric: &str, about: Option<&str>) -> &'static Valu
 #[test]
 fn every_alarm_pages_and_says_what_it_means() {
     for (name, alarm) in resources("AWS::CloudWatch::Alarm") {
-        // It cannot tell a refused restore from a broken one; the rule can, and pages.
+        // It cannot tell a refused restore, or a wrong input, from what broke; the rule can, and pages.
         let topic = match name {
-            "RestoreFailedAlarm" => "NoticeTopic",
+            "DrillFailedAlarm" | "RestoreFailedAlarm" => "NoticeTopic",
             _ => "PageTopic",
         };
         assert!(
@@ -109,7 +109,11 @@ fn a_late_database_and_a_dead_watcher_both_page() {
 
 #[test]
 fn dead_letters_and_undelivered_backstops_page() {
-    for rule in ["FailedExecutionsRule", "FailedRestoresRule"] {
+    for rule in [
+        "FailedDrillsRule",
+        "FailedExecutionsRule",
+        "FailedRestoresRule",
+    ] {
         alarm_on("AWS/Events", "FailedInvocations", Some(rule));
     }
     for queue in ["ScheduleDeadLetters", "RuleDeadLetters"] {
@@ -158,6 +162,20 @@ fn the_rules_report_every_bad_end_of_every_machine_in_words() {
     let queue = &properties("RuleDeadLettersPolicy")["PolicyDocument"]["Statement"][0];
     let senders = listed(&queue["Condition"]["ArnEquals"]["aws:SourceArn"]);
     assert_eq!(senders.len(), resources("AWS::Events::Rule").len());
+}
+
+/// Whoever typed it is at the console.
+#[test]
+fn a_drill_with_a_wrong_input_wakes_nobody_and_any_other_that_ends_badly_somebody() {
+    let machine: Value = serde_json::from_str(&super::text_of("infra/drill.asl.json")).unwrap();
+    let states = &machine["States"];
+    let detail = &properties("FailedDrillsRule")["EventPattern"]["detail"];
+    let quiet = json!([{"anything-but": [states["NotStarted"]["Error"]]}, {"exists": false}]);
+    assert_eq!(detail["error"], quiet);
+    // What a schedule starts has nobody who reads an answer.
+    let by_schedule = &states["WhoseInput"]["Choices"][0];
+    assert_eq!(by_schedule["Variable"], "$.request.scheduled_time");
+    assert_eq!(by_schedule["Next"], "AlertRun");
 }
 
 /// Whoever started it is at the console; what a person decided is no alarm.

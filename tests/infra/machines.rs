@@ -285,15 +285,31 @@ fn no_way_leads_around_the_teardown_of_a_drill() {
     assert_eq!(caught.len(), 1);
     assert_eq!(caught[0]["ErrorEquals"], json!(["States.ALL"]));
     assert_eq!(caught[0]["Next"], "Destroy");
-    assert_eq!(each["Outcome"]["Default"], "NotProven");
-    // What leads to the end as proven comes from a passed verdict alone.
-    let leads_to_proven = |state: &Value| state["Next"] == "Proven" || state["Default"] == "Proven";
-    assert!(!each.as_object().unwrap().values().any(leads_to_proven));
+    assert_eq!(each["Outcome"]["Default"], "WhatWentWrong");
+    assert_eq!(each["WhatWentWrong"]["Default"], "NotProven");
+    // What leads to the end as proven comes from a passed verdict, with nothing left behind, alone.
+    let leading_to = |end: &str| -> Vec<&String> {
+        let leads = |state: &Value| {
+            let rules = state["Choices"].as_array().into_iter().flatten();
+            let mut ends = rules
+                .chain([state])
+                .flat_map(|it| [&it["Next"], &it["Default"]]);
+            ends.any(|it| it == end)
+        };
+        let states = each.as_object().unwrap().iter();
+        states.filter(|it| leads(it.1)).map(|it| it.0).collect()
+    };
+    assert_eq!(leading_to("Proven"), ["TellMissed", "WasAllKept"]);
+    assert_eq!(leading_to("TellMissed"), ["WasAllKept"]);
+    assert_eq!(leading_to("WasAllKept"), ["Outcome"]);
     let rules = each["Outcome"]["Choices"].as_array().unwrap();
     assert_eq!(rules.len(), 1);
-    assert!(rules[0]["And"].as_array().unwrap().contains(&json!(
-        {"Variable": "$.recorded.report.verdict", "StringEquals": "passed"}
-    )));
+    for wanted in [
+        json!({"Variable": "$.recorded.report.verdict", "StringEquals": "passed"}),
+        json!({"Variable": "$.recorded.report.is_destroyed", "BooleanEquals": true}),
+    ] {
+        assert!(rules[0]["And"].as_array().unwrap().contains(&wanted));
+    }
 }
 
 #[test]

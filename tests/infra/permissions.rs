@@ -192,6 +192,45 @@ fn restore_reads_backups_and_writes_evidence_and_plans() {
     }
 }
 
+/// It cannot write a backup or a plan, and reaches no database but the targets.
+#[test]
+fn drill_reads_backups_and_writes_verdicts_evidence_and_its_own_steps() {
+    let may = may("DrillFunctionRole");
+    let names: Vec<&str> = may.keys().copied().collect();
+    let expected = [
+        "kms:Decrypt",
+        "kms:GenerateDataKey",
+        "logs:CreateLogStream",
+        "logs:PutLogEvents",
+        "s3:GetObject",
+        "s3:GetObjectVersion",
+        "s3:ListBucket",
+        "s3:ListBucketVersions",
+        "s3:PutObject",
+        "secretsmanager:GetSecretValue",
+    ];
+    assert_eq!(names, expected);
+    let written = [
+        "VaultBucket/verdicts/*",
+        "VaultBucket/evidence/*",
+        "WorkBucket/drills/*",
+    ];
+    assert_eq!(may["s3:PutObject"], written);
+    let read = [
+        "VaultBucket/backups/*",
+        "VaultBucket/verdicts/*",
+        "VaultBucket/evidence/*",
+        "WorkBucket/drills/*",
+    ];
+    assert_eq!(may["s3:GetObject"], read);
+    assert_eq!(may["s3:GetObjectVersion"], read[..3]);
+    let secrets = &may["secretsmanager:GetSecretValue"];
+    assert_eq!(secrets.len(), 3);
+    assert!(secrets[0].contains("lifeboat/identity-"));
+    assert!(secrets[1].ends_with(":secret:lifeboat/target/*"));
+    assert!(secrets[2].ends_with(":secret:lifeboat/channel/drill-*"));
+}
+
 #[test]
 fn the_vaults_key_serves_dump_only_through_the_vault() {
     for (role, statement) in allowed() {
