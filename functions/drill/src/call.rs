@@ -10,16 +10,30 @@ use shared::secret::{Header, Secrets};
 
 use crate::checks::address::{self, Destination};
 use crate::checks::application::Answer;
+use crate::session::{NO_TIME, share};
 
-const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT_MAX: Duration = Duration::from_secs(30);
 const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// The answer, and how long it took. No header's value and no body is in any message.
-pub async fn call(check: &HttpCheck, database: &str, secrets: &Secrets) -> (Answer, f64) {
+pub async fn call(
+    check: &HttpCheck,
+    database: &str,
+    secrets: &Secrets,
+    until: Instant,
+) -> (Answer, f64) {
     let begun = Instant::now();
-    let answer = match ask(check, database, secrets).await {
-        Ok(answer) => answer,
-        Err(why_not) => Answer::NotRun(why_not),
+    let Some(share) = share(until.saturating_duration_since(begun)) else {
+        return (Answer::NotRun(NO_TIME.to_owned()), 0.0);
+    };
+    let limit = share.min(TIMEOUT_MAX);
+    let answer = match tokio::time::timeout(limit, ask(check, database, secrets)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(why_not)) => Answer::NotRun(why_not),
+        Err(_elapsed) => {
+            let seconds = limit.as_secs_f64();
+            Answer::NotRun(format!("it does not answer within {seconds:.0} s"))
+        }
     };
     (answer, begun.elapsed().as_secs_f64())
 }
@@ -75,7 +89,6 @@ async fn send(
         .https_only(true)
         .no_proxy()
         .redirect(Policy::none())
-        .timeout(TIMEOUT)
         .resolve(&destination.host, SocketAddr::new(chosen, destination.port))
         .build()
         .map_err(|error| without_url(error, "it cannot be asked"))?;
@@ -110,8 +123,5 @@ async fn read(mut response: Response) -> Result<Option<Vec<u8>>, String> {
 
 /// The query may hold what is nobody else's business.
 fn without_url(error: reqwest::Error, what: &str) -> String {
-    if error.is_timeout() {
-        return format!("{what} within {} s", TIMEOUT.as_secs());
-    }
     format!("{what}: {}", shared::error::chain(&error.without_url()))
 }

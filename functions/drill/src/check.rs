@@ -19,6 +19,7 @@ use crate::checks::{
 use crate::error::DrillError;
 use crate::request::DrillItem;
 use crate::restoring::{aside, fail, open_backup, until};
+use crate::session::share;
 use crate::steps::{self, Plan, StepOutcome, Steps};
 use crate::{Function, Invocation, call, earlier, inspect, queries};
 
@@ -89,7 +90,8 @@ async fn run(
     checks.extend(ask_tables(plan, &backup.manifest, &target, until).await?);
     checks.extend(ask_assertions(plan, &target, until).await?);
     for expected in &plan.policy.requests {
-        let (answer, seconds) = call::call(expected, &drill.scratch, &function.secrets).await;
+        let secrets = &function.secrets;
+        let (answer, seconds) = call::call(expected, &drill.scratch, secrets, until).await;
         checks.push(application::check(expected, &answer).taking(seconds));
     }
     Ok(checks)
@@ -108,7 +110,7 @@ async fn provenance(
     let mut earlier = earlier::about_manifests(&verdicts);
     earlier.push(provenance::Earlier {
         key: "this drill's own restore".to_owned(),
-        manifest_sha256: plan.manifest_sha256.clone(),
+        manifest_sha256: plan.backup.manifest_sha256.clone(),
     });
     let check = provenance::check(&backup.manifest_sha256, &earlier);
     Ok(check.taking(begun.elapsed().as_secs_f64()))
@@ -130,8 +132,7 @@ async fn compare_catalog(
 ) -> Result<Vec<CheckResult>, DrillError> {
     let begun = Instant::now();
     let scope = catalog::Scope {
-        owners: plan.order.owners,
-        privileges: plan.order.privileges,
+        roles: catalog::Compared::of(plan.order.owners, plan.policy.roles),
         left_out: left_out(&backup.toc, &plan.order),
     };
     let client = match same_planner(function, &backup.manifest, &plan.target_server_version) {
@@ -139,8 +140,9 @@ async fn compare_catalog(
         Err(why_not) => return Ok(catalog::checks(&backup.toc, Err(&why_not), &scope)),
     };
     let target = target.clone();
+    let share = share(until.saturating_duration_since(begun)).unwrap_or_default();
     let planned = aside(move || {
-        let is_stopped = || Instant::now() >= until;
+        let is_stopped = || begun.elapsed() >= share;
         Ok(planner::run(&client, &target, None, STALL, &is_stopped))
     });
     let checks = match planned.await? {

@@ -82,6 +82,13 @@ pub enum ChooseError {
     BackupWithoutDatabase { given: String },
     #[error("backup_id")]
     BackupId(#[source] InvalidBackupId),
+    #[error(
+        "{database} has no backup {id}: list the vault for those that it has, and correct backup_id"
+    )]
+    NoSuchBackup {
+        database: DatabaseName,
+        id: BackupId,
+    },
     #[error("started_by is {0} characters long: write a name of 1 to 80 on one line")]
     StartedBy(usize),
     #[error("scheduled_time {0} is in the future: leave it out for a drill now")]
@@ -115,6 +122,7 @@ impl From<ChooseError> for Diagnostic {
             | ChooseError::WithoutPolicy(_)
             | ChooseError::BackupWithoutDatabase { .. }
             | ChooseError::BackupId(_)
+            | ChooseError::NoSuchBackup { .. }
             | ChooseError::StartedBy(_)
             | ChooseError::InFuture(_)
             | ChooseError::TooMany { .. }
@@ -137,11 +145,7 @@ pub async fn choose(function: &Function, asked: Choose) -> Result<Chosen, Choose
     }
     let mut drills = Vec::new();
     for (database, drill) in &due.databases {
-        let turns = turns(&function.vault, database, due.backup_id, &asked).await;
-        let turns = turns.map_err(|source| ChooseError::Storage {
-            database: database.clone(),
-            source,
-        })?;
+        let turns = turns(&function.vault, database, due.backup_id, &asked).await?;
         drills.extend(
             turns
                 .into_iter()
@@ -150,7 +154,7 @@ pub async fn choose(function: &Function, asked: Choose) -> Result<Chosen, Choose
     }
     tracing::info!(
         execution = asked.execution,
-        n_drills = drills.len(),
+        drill_ids = ?drills.iter().map(|it| &it.drill_id).collect::<Vec<_>>(),
         n_not_drilled = due.not_drilled.len(),
         "chose what to drill"
     );
@@ -261,30 +265,57 @@ async fn turns(
     database: &DatabaseName,
     backup_id: Option<BackupId>,
     asked: &Choose,
-) -> Result<Vec<Turn>, StoreError> {
+) -> Result<Vec<Turn>, ChooseError> {
+    let failed = |source| ChooseError::Storage {
+        database: database.clone(),
+        source,
+    };
     if let Some(id) = backup_id {
-        let is_there = history::is_committed(vault, database, id).await?;
-        let missing =
-            || format!("{database} has no backup {id}: list the vault for those that it has");
-        let turn = is_there.then(|| (id, "asked for by its id".to_owned()));
-        return Ok(vec![turn.ok_or_else(missing)]);
+        let is_there = history::is_committed(vault, database, id).await;
+        let database = database.clone();
+        return match is_there.map_err(failed)? {
+            true => Ok(vec![Ok((id, "asked for by its id".to_owned()))]),
+            false => Err(ChooseError::NoSuchBackup { database, id }),
+        };
     }
-    let backups = history::backups(vault, database).await?;
-    let latest = history::newest_verified(vault, database, backups.iter().copied()).await?;
-    let Some(latest) = latest else {
+    let backups = history::backups(vault, database).await.map_err(failed)?;
+    let latest = history::newest_verified(vault, database, backups.iter().copied()).await;
+    let Some(latest) = latest.map_err(failed)? else {
         return Ok(vec![Err(format!(
             "{database} has no verified backup: nothing can be drilled, and nothing could be restored; see why the nightly backup fails"
         ))]);
     };
-    let mut turns = vec![Ok((latest.id, "the latest verified backup".to_owned()))];
+    let newest = "the latest verified backup".to_owned();
     if asked.request.kind != DrillKind::Monthly {
-        return Ok(turns);
+        return Ok(vec![Ok((latest.id, newest))]);
     }
+    let mut others = backups;
+    others.retain(|id| *id != latest.id);
+    let turn = old_turn(vault, database, &others, asked.started).await;
+    Ok(match turn.map_err(failed)? {
+        Ok(old) => vec![Ok((latest.id, newest)), Ok(old)],
+        Err(why_none) => vec![Ok((latest.id, format!("{newest}; {why_none}")))],
+    })
+}
+
+/// The old backup whose turn it is, and why; or why there is none, which is no failure: the
+/// first week of every database is so.
+async fn old_turn(
+    vault: &Bucket,
+    database: &DatabaseName,
+    backups: &[BackupId],
+    now: Timestamp,
+) -> Result<Result<(BackupId, String), &'static str>, StoreError> {
     let drilled = history::drills(vault, database).await?;
-    let rotation = choice::rotation(&backups, &drilled, asked.started);
-    for (id, last) in rotation.into_iter().take(history::LOOK_BACK_MAX) {
-        let is_verified = history::verified(vault, database, id).await?.is_some();
-        if id != latest.id && is_verified && history::is_committed(vault, database, id).await? {
+    let rotation = choice::rotation(backups, &drilled, now);
+    if rotation.is_empty() {
+        return Ok(Err("there is no other that is a week old or more"));
+    }
+    // Most of what was ever begun is gone by now, or was never verified.
+    let judged = history::judged(vault, database).await?;
+    for (id, last) in rotation.into_iter().filter(|(id, _)| judged.contains(id)) {
+        let is_committed = history::is_committed(vault, database, id).await?;
+        if is_committed && history::verified(vault, database, id).await?.is_some() {
             let reason = match last {
                 None => "a week old or more, and never drilled before".to_owned(),
                 Some(at) => format!(
@@ -292,11 +323,12 @@ async fn turns(
                     shared::words::time(at)
                 ),
             };
-            turns.push(Ok((id, reason)));
-            break;
+            return Ok(Ok((id, reason)));
         }
     }
-    Ok(turns)
+    Ok(Err(
+        "of those that are a week old or more, none is still there and verified",
+    ))
 }
 
 fn item(asked: &Choose, database: &DatabaseName, drill: &DrillPolicy, turn: Turn) -> DrillItem {

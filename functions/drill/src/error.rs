@@ -39,6 +39,16 @@ pub enum DrillError {
         found_database: DatabaseName,
         found_id: BackupId,
     },
+    /// Nothing was made there.
+    #[error(
+        "the drill's server is the one that the backup is of ({0}): a drill would take its memory and disk from what is live; name another server in `target` of [database.drill]"
+    )]
+    IsTheSource(String),
+    #[error(
+        "policies of the backup are for roles that the drill's server lacks: {}; create them there, or write roles = \"create\" in [database.drill]",
+        .0.join(", ")
+    )]
+    RolesMissing(Vec<String>),
     #[error("{doing} on the drill's server")]
     Server {
         doing: &'static str,
@@ -76,7 +86,11 @@ pub enum DrillError {
 impl DrillError {
     pub fn name(&self) -> Name {
         match self {
-            Self::Layer(_) | Self::NoPolicy(_) | Self::NothingToDrill(_) => Name::Refused,
+            Self::Layer(_)
+            | Self::NoPolicy(_)
+            | Self::NothingToDrill(_)
+            | Self::IsTheSource(_)
+            | Self::RolesMissing(_) => Name::Refused,
             Self::Target(source) | Self::Identities(source) if source.is_transient() => {
                 Name::Transient
             }
@@ -104,6 +118,8 @@ impl DrillError {
             | Self::NothingToDrill(_)
             | Self::Target(_)
             | Self::Identities(_)
+            | Self::IsTheSource(_)
+            | Self::RolesMissing(_)
             | Self::Server { .. }
             | Self::GivenUp { .. }
             | Self::Planner(_)

@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared::manifest::{Source, Totals};
+use shared::restore::estimate::Rates;
 use shared::verdict::{Check, FORMAT, Finding, Verdict, VerdictRecord};
 
 use crate::checks::CheckResult;
@@ -31,6 +32,8 @@ pub struct Evidence {
     pub timing: Timing,
     pub objectives: Vec<Objective>,
     pub prediction: Prediction,
+    /// What this one measured, for the next prediction of a drill or a restore.
+    pub rates: Option<Rates>,
     pub teardown: Teardown,
     /// Of the steps and of the engine, in words.
     pub notes: Vec<String>,
@@ -43,8 +46,11 @@ pub struct Evidence {
 /// How long a full restore takes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
-    /// What was predicted before this one, from assumed rates.
+    /// What was predicted before this one.
     pub before_seconds: Option<f64>,
+    /// From what earlier drills and restores of the database measured; otherwise from what is
+    /// assumed.
+    pub is_from_measured: bool,
     /// What this one took, and the next of the same size is expected to take.
     pub measured_seconds: Option<f64>,
 }
@@ -95,7 +101,7 @@ impl Evidence {
             database: self.drill.database.clone(),
             backup_id: self.drill.backup_id?,
             verdict: self.verdict,
-            started_at: self.drill.started_at,
+            started_at: self.timing.begun_at,
             finished_at: self.finished_at,
             snapshot_at: self.snapshot_at,
             manifest_sha256: self.rests_on.manifest_sha256.clone(),

@@ -1,48 +1,53 @@
 //! Asks the restored database for its state; `checks::state` judges.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use shared::archive::quote_ident;
 use shared::database_url::DatabaseUrl;
-use shared::pg::{Connection, PgError, Row};
+use shared::pg::{PgError, Row};
 
+use crate::checks::CheckCode;
 use crate::checks::state::{Constraint, OwnedSequence, State};
+use crate::session::{Session, Unanswered};
 
-const STALL: Duration = Duration::from_secs(60);
 /// `pg_database.datcollversion` exists from it on.
 const COLLATION_VERSIONS: u32 = 150_000;
+/// Constraints that are never enforced, and so never validated, exist from it on.
+const NOT_ENFORCED: u32 = 180_000;
 
 const OURS: &str = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
 
-/// A session that reads only, and gives up at `until`.
-pub fn open(target: &DatabaseUrl, until: Instant) -> Result<Connection, PgError> {
-    let mut connection = Connection::open(target, STALL)?;
-    let left = until.saturating_duration_since(Instant::now());
-    let left = left.as_millis().clamp(1, 600_000);
-    connection.query(format!(
-        "SET default_transaction_read_only = on; SET statement_timeout = {left}; \
-         SET client_encoding = 'UTF8'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; \
-         SET IntervalStyle = 'postgres'; SET bytea_output = 'hex'; SET row_security = off"
-    ))?;
-    Ok(connection)
-}
+type Part = fn(&mut Session, &mut State) -> Result<(), Unanswered>;
+
+/// What each check looks at. Each is asked on its own: what one cannot be told keeps no other
+/// from being told.
+const PARTS: [(CheckCode, Part); 7] = [
+    (CheckCode::ExtensionVersions, extensions),
+    (CheckCode::IndexesValid, indexes),
+    (CheckCode::ConstraintsValid, constraints),
+    (CheckCode::MatviewsPopulated, matviews),
+    (CheckCode::Collations, collations),
+    (CheckCode::ViewsCompile, views),
+    (CheckCode::SequencesAhead, sequences),
+];
 
 pub fn state(target: &DatabaseUrl, until: Instant) -> Result<State, PgError> {
-    let mut connection = open(target, until)?;
-    let connection = &mut connection;
-    connection.query("SET search_path = ''")?;
+    let mut session = Session::new(target, until, Some("''"));
     let mut state = State::default();
-    indexes(connection, &mut state)?;
-    constraints(connection, &mut state)?;
-    for row in connection.query("SELECT extname, extversion FROM pg_extension")? {
+    for (code, part) in PARTS {
+        if let Err(unanswered) = part(&mut session, &mut state) {
+            state.unanswered.insert(code, unanswered.here()?);
+        }
+    }
+    Ok(state)
+}
+
+fn extensions(session: &mut Session, state: &mut State) -> Result<(), Unanswered> {
+    for row in session.ask("SELECT extname, extversion FROM pg_catalog.pg_extension")? {
         let [name, version] = texts(row);
         state.extensions.insert(name, version);
     }
-    matviews(connection, &mut state)?;
-    views(connection, &mut state)?;
-    sequences(connection, &mut state)?;
-    collations(connection, &mut state)?;
-    Ok(state)
+    Ok(())
 }
 
 /// Exactly `N` texts; NULL and what is not there are empty.
@@ -54,8 +59,8 @@ pub fn texts<const N: usize>(row: Row) -> [String; N] {
     })
 }
 
-fn indexes(connection: &mut Connection, state: &mut State) -> Result<(), PgError> {
-    let rows = connection.query(format!(
+fn indexes(session: &mut Session, state: &mut State) -> Result<(), Unanswered> {
+    let rows = session.ask(format!(
         "SELECT n.nspname || '.' || c.relname, i.indisvalid AND i.indisready
          FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
          JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {OURS} ORDER BY 1"
@@ -70,23 +75,40 @@ fn indexes(connection: &mut Connection, state: &mut State) -> Result<(), PgError
     Ok(())
 }
 
-fn constraints(connection: &mut Connection, state: &mut State) -> Result<(), PgError> {
-    let rows = connection.query(format!(
-        "SELECT coalesce(conrelid::regclass::text, ''), conname, convalidated
-         FROM pg_constraint JOIN pg_namespace n ON n.oid = connamespace WHERE {OURS} ORDER BY 1, 2"
+/// Of a partition or an inheriting table, the constraint is looked at where it is written.
+fn constraints(session: &mut Session, state: &mut State) -> Result<(), Unanswered> {
+    let enforced = if server_version(session)? >= NOT_ENFORCED {
+        "AND conenforced"
+    } else {
+        ""
+    };
+    let rows = session.ask(format!(
+        "SELECT n.nspname, coalesce(c.relname, t.typname, ''), conname, convalidated
+         FROM pg_constraint o JOIN pg_namespace n ON n.oid = o.connamespace
+         LEFT JOIN pg_class c ON c.oid = o.conrelid LEFT JOIN pg_type t ON t.oid = o.contypid
+         WHERE {OURS} AND o.conislocal AND o.conparentid = 0 {enforced} ORDER BY 1, 2, 3"
     ))?;
     state.constraints = rows.len() as u64;
     for row in rows {
-        let [table, name, is_validated] = texts(row);
+        let [schema, table, name, is_validated] = texts(row);
         if is_validated != "t" {
-            state.invalid_constraints.push(Constraint { table, name });
+            state.invalid_constraints.push(Constraint {
+                schema,
+                table,
+                name,
+            });
         }
     }
     Ok(())
 }
 
-fn matviews(connection: &mut Connection, state: &mut State) -> Result<(), PgError> {
-    let rows = connection.query(format!(
+fn server_version(session: &mut Session) -> Result<u32, Unanswered> {
+    let number = session.ask_value("SHOW server_version_num")?;
+    Ok(number.parse().unwrap_or_default())
+}
+
+fn matviews(session: &mut Session, state: &mut State) -> Result<(), Unanswered> {
+    let rows = session.ask(format!(
         "SELECT n.nspname || '.' || relname, relispopulated
          FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
          WHERE relkind = 'm' AND {OURS} ORDER BY 1"
@@ -102,8 +124,8 @@ fn matviews(connection: &mut Connection, state: &mut State) -> Result<(), PgErro
 }
 
 /// A view is parsed when it is made, and its functions only when it is planned.
-fn views(connection: &mut Connection, state: &mut State) -> Result<(), PgError> {
-    let rows = connection.query(format!(
+fn views(session: &mut Session, state: &mut State) -> Result<(), Unanswered> {
+    let rows = session.ask(format!(
         "SELECT n.nspname, relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
          WHERE relkind = 'v' AND {OURS} AND NOT EXISTS (SELECT FROM pg_depend
              WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
@@ -113,26 +135,27 @@ fn views(connection: &mut Connection, state: &mut State) -> Result<(), PgError> 
     for row in rows {
         let [schema, name] = texts(row);
         let view = qualified(&schema, &name);
-        match connection.query(format!("EXPLAIN SELECT * FROM {view}")) {
+        match session.ask(format!("EXPLAIN SELECT * FROM {view}")) {
             Ok(_) => {}
-            Err(PgError::Server(error)) if !is_about_time(&error.code) => {
+            Err(Unanswered::Refused(error)) => {
                 let says = error.without_values().to_string();
                 state.broken_views.push((format!("{schema}.{name}"), says));
             }
-            Err(error) => return Err(error),
+            Err(Unanswered::Here(why_not)) => {
+                let why_not = format!("{schema}.{name}: {why_not}");
+                state.unanswered.insert(CheckCode::ViewsCompile, why_not);
+            }
+            Err(lost) => return Err(lost),
         }
     }
     Ok(())
 }
 
-/// Cancelled or shut down: it says nothing of what was asked.
-pub fn is_about_time(code: &str) -> bool {
-    code.starts_with("57") || code.starts_with("53") || code.starts_with("08")
-}
-
 /// Sequences that fill a column: owned by it, or named by its default.
 const SEQUENCES: &str = "
-    SELECT DISTINCT sn.nspname, s.relname, tn.nspname, t.relname, a.attname, q.seqincrement > 0
+    SELECT DISTINCT sn.nspname, s.relname, tn.nspname, t.relname, a.attname, q.seqincrement > 0,
+        EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass
+            AND e.objid = s.oid AND e.deptype = 'e')
     FROM (
         SELECT objid AS seq, refobjid AS rel, refobjsubid AS col FROM pg_depend
         WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass
@@ -151,36 +174,55 @@ const SEQUENCES: &str = "
         AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
     WHERE tn.nspname !~ '^pg_' ORDER BY 1, 2, 3, 4, 5";
 
-fn sequences(connection: &mut Connection, state: &mut State) -> Result<(), PgError> {
-    for row in connection.query(SEQUENCES)? {
-        let [schema, name, table_schema, table, column, ascends] = texts(row);
-        let ascends = ascends == "t";
-        let extreme = if ascends { "max" } else { "min" };
-        let quoted_column = quoted(&column);
-        let of_table = qualified(&table_schema, &table);
-        let farthest = connection.query(format!(
-            "SELECT {extreme}({quoted_column})::text FROM {of_table}"
-        ))?;
-        let of_sequence = qualified(&schema, &name);
-        let now = connection.query(format!(
-            "SELECT last_value::text, is_called FROM {of_sequence}"
-        ))?;
-        let [farthest] = farthest.into_iter().next().map(texts).unwrap_or_default();
-        let [last_value, is_called] = now.into_iter().next().map(texts).unwrap_or_default();
-        state.sequences.push(OwnedSequence {
-            name: format!("{schema}.{name}"),
-            column: format!("{table_schema}.{table}.{column}"),
-            ascends,
-            last_value: last_value.parse().unwrap_or_default(),
-            is_called: is_called == "t",
-            farthest: farthest.parse().ok(),
-        });
+fn sequences(session: &mut Session, state: &mut State) -> Result<(), Unanswered> {
+    for row in session.ask(SEQUENCES)? {
+        match sequence(session, texts(row)) {
+            Ok(sequence) => state.sequences.push(sequence),
+            // The largest value of a column without an index takes a look at every row.
+            Err(Unanswered::Here(why_not)) => {
+                state.unanswered.insert(CheckCode::SequencesAhead, why_not);
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
 
-fn collations(connection: &mut Connection, state: &mut State) -> Result<(), PgError> {
-    let rows = connection.query(
+fn sequence(session: &mut Session, of: [String; 7]) -> Result<OwnedSequence, Unanswered> {
+    let [
+        schema,
+        name,
+        table_schema,
+        table,
+        column,
+        ascends,
+        of_extension,
+    ] = of;
+    let ascends = ascends == "t";
+    let extreme = if ascends { "max" } else { "min" };
+    let (quoted_column, of_table) = (quoted(&column), qualified(&table_schema, &table));
+    let farthest = session.ask(format!(
+        "SELECT {extreme}({quoted_column})::text FROM {of_table}"
+    ))?;
+    let of_sequence = qualified(&schema, &name);
+    let now = session.ask(format!(
+        "SELECT last_value::text, is_called FROM {of_sequence}"
+    ))?;
+    let [farthest] = farthest.into_iter().next().map(texts).unwrap_or_default();
+    let [last_value, is_called] = now.into_iter().next().map(texts).unwrap_or_default();
+    Ok(OwnedSequence {
+        name: format!("{schema}.{name}"),
+        column: format!("{table_schema}.{table}.{column}"),
+        ascends,
+        of_extension: of_extension == "t",
+        last_value: last_value.parse().unwrap_or_default(),
+        is_called: is_called == "t",
+        farthest: farthest.parse().ok(),
+    })
+}
+
+fn collations(session: &mut Session, state: &mut State) -> Result<(), Unanswered> {
+    let rows = session.ask(
         "SELECT n.nspname || '.' || collname FROM pg_collation JOIN pg_namespace n ON n.oid = collnamespace
          WHERE n.nspname <> 'pg_catalog' AND collversion IS DISTINCT FROM pg_collation_actual_version(pg_collation.oid)",
     )?;
@@ -188,9 +230,8 @@ fn collations(connection: &mut Connection, state: &mut State) -> Result<(), PgEr
         .into_iter()
         .map(|row| texts::<1>(row).concat())
         .collect();
-    let server = connection.query_value("SHOW server_version_num")?;
-    if server.parse::<u32>().unwrap_or_default() >= COLLATION_VERSIONS {
-        let version = connection.query_value(
+    if server_version(session)? >= COLLATION_VERSIONS {
+        let version = session.ask_value(
             "SELECT coalesce(datcollversion, '') FROM pg_database WHERE datname = current_database()",
         )?;
         state.collation_version = Some(version).filter(|it| !it.is_empty());

@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use shared::database_url::DatabaseUrl;
-use shared::pg::{Connection, PgError};
+use shared::pg::PgError;
 use shared::policy::{SqlAssertion, TableExpectation};
 
 use crate::checks::{assertion, table};
-use crate::inspect::{is_about_time, open, qualified, quoted, texts};
+use crate::inspect::{qualified, quoted, texts};
+use crate::session::{Session, Unanswered};
 
 /// Every table's answer, with how long it took.
 pub fn tables(
@@ -17,24 +18,24 @@ pub fn tables(
     snapshot_at: Timestamp,
     until: Instant,
 ) -> Result<Vec<(table::Answer, f64)>, PgError> {
-    let mut connection = open(target, until)?;
+    let mut session = Session::new(target, until, None);
     let mut answers = Vec::new();
     for expected in expected {
         let begun = Instant::now();
-        let answer = table(&mut connection, expected, snapshot_at)?;
+        let answer = table(&mut session, expected, snapshot_at)?;
         answers.push((answer, begun.elapsed().as_secs_f64()));
     }
     Ok(answers)
 }
 
 fn table(
-    connection: &mut Connection,
+    session: &mut Session,
     expected: &TableExpectation,
     snapshot_at: Timestamp,
 ) -> Result<table::Answer, PgError> {
     let name = qualified(&expected.schema, &expected.name);
     let rows = match expected.min_rows {
-        Some(_) => said(connection.query_value(format!("SELECT count(*) FROM {name}")))?
+        Some(_) => said(session.ask_value(format!("SELECT count(*) FROM {name}")))?
             .and_then(|it| it.parse().map_err(|_| "no number".to_owned())),
         None => Ok(0),
     };
@@ -44,7 +45,7 @@ fn table(
             let age = format!(
                 "SELECT floor(extract(epoch FROM '{snapshot_at}'::timestamptz - max({column})::timestamptz))::bigint FROM {name}"
             );
-            let age = said(connection.query_value(age))?;
+            let age = said(session.ask_value(age))?;
             // NULL, of an empty table, is an empty text.
             Some(age.map(|it| it.parse().ok()))
         }
@@ -53,12 +54,11 @@ fn table(
     Ok(table::Answer { rows, age_seconds })
 }
 
-/// What the server refuses is an answer; a lost connection is none.
-fn said(answer: Result<String, PgError>) -> Result<Result<String, String>, PgError> {
+/// What the server refuses, or has no time for, is an answer; a lost connection is none.
+fn said(answer: Result<String, Unanswered>) -> Result<Result<String, String>, PgError> {
     match answer {
         Ok(value) => Ok(Ok(value)),
-        Err(PgError::Server(error)) => Ok(Err(error.without_values().to_string())),
-        Err(error) => Err(error),
+        Err(unanswered) => Ok(Err(unanswered.here()?)),
     }
 }
 
@@ -68,28 +68,24 @@ pub fn assertions(
     expected: &[SqlAssertion],
     until: Instant,
 ) -> Result<Vec<(assertion::Answer, f64)>, PgError> {
-    let mut connection = open(target, until)?;
+    let mut session = Session::new(target, until, None);
     let mut answers = Vec::new();
     for expected in expected {
         let begun = Instant::now();
-        let answer = if begun >= until {
-            assertion::Answer::NotRun("there was no time left".to_owned())
-        } else {
-            ask(&mut connection, &expected.query)?
-        };
+        let answer = ask(&mut session, &expected.query)?;
         answers.push((answer, begun.elapsed().as_secs_f64()));
     }
     Ok(answers)
 }
 
-fn ask(connection: &mut Connection, query: &str) -> Result<assertion::Answer, PgError> {
-    connection.query("BEGIN READ ONLY")?;
-    let rows = connection.query(assertion::statement(query));
-    connection.query("ROLLBACK")?;
+fn ask(session: &mut Session, query: &str) -> Result<assertion::Answer, PgError> {
+    let statement = assertion::statement(query);
+    let rows = session.ask(format!("BEGIN READ ONLY; {statement}; ROLLBACK"));
     let rows = match rows {
         Ok(rows) => rows,
-        Err(PgError::Server(error)) => {
-            let did_not_run = is_about_time(&error.code) || error.code == "25006";
+        Err(Unanswered::Refused(error)) => {
+            session.roll_back();
+            let did_not_run = error.code == "25006";
             let says = error.without_values().to_string();
             return Ok(if did_not_run {
                 assertion::Answer::NotRun(says)
@@ -97,7 +93,10 @@ fn ask(connection: &mut Connection, query: &str) -> Result<assertion::Answer, Pg
                 assertion::Answer::Error(says)
             });
         }
-        Err(error) => return Err(error),
+        Err(unanswered) => {
+            session.roll_back();
+            return Ok(assertion::Answer::NotRun(unanswered.here()?));
+        }
     };
     let mut rows = rows.into_iter();
     Ok(match (rows.next(), rows.next()) {

@@ -7,8 +7,9 @@ use shared::backup::{BackupId, DatabaseName};
 use shared::config::read_policy;
 use shared::history;
 use shared::key::Key;
-use shared::manifest::{Content, Manifest, Totals};
+use shared::manifest::Totals;
 use shared::restore::Advance;
+use shared::restore::estimate::{Rates, measured};
 use shared::sealed::sha256;
 use shared::store::{Bucket, StoreErrorKind};
 use shared::telemetry;
@@ -20,7 +21,7 @@ use crate::evidence::{Evidence, Hashed, Prediction, RestsOn, Teardown, Versions}
 use crate::objectives::objectives;
 use crate::request::{DrillItem, Failure, Record};
 use crate::restoring::open_backup;
-use crate::steps::Steps;
+use crate::steps::{Drilled, Plan, Steps};
 use crate::timing::timing;
 use crate::{Function, Invocation, earlier, report, verdict};
 
@@ -44,14 +45,17 @@ pub struct Recorded {
     /// Budgets and objectives, in words.
     pub missed: Vec<String>,
     pub is_destroyed: bool,
+    /// Why not.
+    pub teardown_failure: Option<String>,
     pub seconds: f64,
     pub verdict_key: Option<String>,
     pub evidence_key: String,
     pub report_key: String,
 }
 
-/// Writes page, evidence and verdict, in that order: only the last one makes anything proven.
-/// A second run completes what the first has begun, and changes none of it.
+/// Writes evidence, page and verdict, in that order: the page shows what the evidence says, and
+/// only the last one makes anything proven. A second run completes what the first has begun,
+/// and changes none of it.
 pub async fn record(
     function: &Function,
     invocation: &Invocation,
@@ -74,13 +78,15 @@ pub async fn record(
         None => {
             let mut evidence = gather(function, invocation, &step).await?;
             let page = report::page(&evidence).into_bytes();
-            let page = put(vault, &report_key, page, "the report").await?;
             evidence.rests_on.report_sha256 = Some(sha256(&page));
             let json = json(&evidence, "the evidence")?;
             put(vault, &evidence_key, json, "the evidence").await?;
-            evidence
+            // Another invocation may have been faster: what lies there is what counts.
+            written(vault, &evidence_key).await?.unwrap_or(evidence)
         }
     };
+    let page = report::page(&evidence).into_bytes();
+    put(vault, &report_key, page, "the report").await?;
     let verdict_key = write_verdict(vault, &evidence).await?;
     tell(&evidence, invocation.now());
     Ok(answer(&evidence, (verdict_key, evidence_key, report_key)))
@@ -94,12 +100,7 @@ fn nonce(drill: &DrillItem) -> &str {
 
 async fn written(vault: &Bucket, key: &str) -> Result<Option<Evidence>, DrillError> {
     match vault.get(key, None, EVIDENCE_BYTES_MAX).await {
-        Ok(json) => serde_json::from_slice(&json)
-            .map(Some)
-            .map_err(|source| DrillError::Json {
-                what: "the evidence",
-                source,
-            }),
+        Ok(json) => evidence_of(&json).map(Some),
         Err(error) if matches!(error.kind, StoreErrorKind::NotFound) => Ok(None),
         Err(source) => Err(DrillError::Write {
             what: "the evidence",
@@ -108,21 +109,22 @@ async fn written(vault: &Bucket, key: &str) -> Result<Option<Evidence>, DrillErr
     }
 }
 
-/// Writes, unless somebody has; what lies there then.
+fn evidence_of(json: &[u8]) -> Result<Evidence, DrillError> {
+    let what = "the evidence";
+    serde_json::from_slice(json).map_err(|source| DrillError::Json { what, source })
+}
+
+/// Writes, unless somebody has.
 async fn put(
     vault: &Bucket,
     key: &str,
     bytes: Vec<u8>,
     what: &'static str,
-) -> Result<Vec<u8>, DrillError> {
-    let failed = |source| DrillError::Write { what, source };
-    match vault.put_once(key, Bytes::from(bytes.clone())).await {
-        Ok(_) => Ok(bytes),
-        Err(error) if matches!(error.kind, StoreErrorKind::AlreadyExists) => vault
-            .get(key, None, EVIDENCE_BYTES_MAX)
-            .await
-            .map_err(failed),
-        Err(error) => Err(failed(error)),
+) -> Result<(), DrillError> {
+    match vault.put_once(key, Bytes::from(bytes)).await {
+        Ok(_) => Ok(()),
+        Err(error) if matches!(error.kind, StoreErrorKind::AlreadyExists) => Ok(()),
+        Err(source) => Err(DrillError::Write { what, source }),
     }
 }
 
@@ -153,61 +155,85 @@ async fn gather(
 ) -> Result<Evidence, DrillError> {
     let drill = &step.drill;
     let steps = Steps::read(&function.work, drill).await?;
-    let findings = verdict::findings(&steps, step.failure.as_ref());
-    // A backup that cannot be opened is what the findings are about.
-    let backup = open_backup(function, drill).await.ok();
-    let manifest = backup.as_ref().map(|it| &*it.manifest);
-    let policy = steps.plan.as_ref().map(|it| it.policy.clone());
-    let policy = policy.or_else(|| configured(function, drill));
-    let verdicts = match drill.backup_id {
-        Some(id) => earlier::verdicts(&function.vault, &drill.database, id).await,
-        None => Ok(Vec::new()),
+    let plan = steps.plan.as_ref();
+    let backup = match plan {
+        Some(plan) => Some(plan.backup.clone()),
+        // Nothing was restored: a backup that cannot be opened is what the findings are about.
+        None => open_backup(function, drill)
+            .await
+            .ok()
+            .map(|it| (&it).into()),
     };
-    let verdicts = verdicts.map_err(DrillError::Verdicts)?;
+    let rests_on = rests_on(function, drill, plan, backup.as_ref()).await?;
+    let findings = verdict::findings(&steps, step.failure.as_ref(), backup.is_some());
+    let policy = plan.map(|it| it.policy.clone());
+    let policy = policy.or_else(|| configured(function, drill));
     let verified = verified(function, &drill.database).await?;
     let finished_at = invocation.now();
-    let timing = timing(drill.started_at, finished_at, &steps, policy.as_ref());
-    let provider = manifest.map(|it| it.source.provider);
+    let begun_at = steps.begun_at().unwrap_or(invocation.started_at);
+    let timing = timing(begun_at, finished_at, &steps, policy.as_ref());
+    let provider = backup.as_ref().map(|it| it.source.provider);
     let rto = timing.measured_rto_seconds;
     let objectives = objectives(policy.as_ref(), provider, rto, &verified, finished_at);
-    let plan_json = json(&steps.plan, "the plan")?;
     Ok(Evidence {
         format: FORMAT,
         drill: drill.clone(),
         finished_at,
         verdict: decide(&findings),
         findings,
-        source: manifest.map(|it| it.source.clone()),
-        snapshot_at: manifest.map(|it| it.snapshot_at),
+        source: backup.as_ref().map(|it| it.source.clone()),
+        snapshot_at: backup.as_ref().map(|it| it.snapshot_at),
         totals: steps.restored().map(totals).unwrap_or_default(),
         checks: checks(&steps),
         timing,
         objectives,
         prediction: Prediction {
-            before_seconds: steps.plan.as_ref().map(|it| it.prediction.seconds),
+            before_seconds: plan.map(|it| it.prediction.seconds),
+            is_from_measured: plan.is_some_and(|it| it.is_predicted_from_measured),
             measured_seconds: rto,
         },
+        rates: rates(&steps),
         teardown: Teardown {
             is_destroyed: steps.is_destroyed(),
             failure: step.teardown_failure.as_ref().map(in_words),
         },
         notes: notes(&steps),
-        versions: versions(&steps, manifest),
-        rests_on: RestsOn {
-            manifest_sha256: backup.as_ref().map(|it| it.manifest_sha256.clone()),
-            table_of_contents_sha256: manifest.and_then(toc_sha256),
-            verdicts: verdicts
-                .into_iter()
-                .map(|it| Hashed {
-                    key: it.key,
-                    sha256: it.sha256,
-                })
-                .collect(),
-            plan_sha256: steps.plan.as_ref().map(|_| sha256(&plan_json)),
-            report_sha256: None,
-        },
+        versions: versions(&steps, backup.as_ref()),
+        rests_on,
         plan: steps.plan,
     })
+}
+
+async fn rests_on(
+    function: &Function,
+    drill: &DrillItem,
+    plan: Option<&Plan>,
+    backup: Option<&Drilled>,
+) -> Result<RestsOn, DrillError> {
+    let verdicts = match drill.backup_id {
+        Some(id) => earlier::verdicts(&function.vault, &drill.database, id).await,
+        None => Ok(Vec::new()),
+    };
+    let verdicts = verdicts.map_err(DrillError::Verdicts)?.into_iter();
+    let plan_json = json(&plan, "the plan")?;
+    Ok(RestsOn {
+        manifest_sha256: backup.map(|it| it.manifest_sha256.clone()),
+        table_of_contents_sha256: backup.and_then(|it| it.table_of_contents_sha256.clone()),
+        verdicts: verdicts
+            .map(|it| Hashed {
+                key: it.key,
+                sha256: it.sha256,
+            })
+            .collect(),
+        plan_sha256: plan.map(|_| sha256(&plan_json)),
+        report_sha256: None,
+    })
+}
+
+/// What the engine has shown, for the next prediction.
+fn rates(steps: &Steps) -> Option<Rates> {
+    let connections = steps.plan.as_ref()?.order.connections;
+    measured(steps.restored()?, connections)
 }
 
 fn configured(function: &Function, drill: &DrillItem) -> Option<shared::policy::DrillPolicy> {
@@ -261,7 +287,7 @@ fn totals(advance: &Advance) -> Totals {
 }
 
 fn in_words(failure: &Failure) -> String {
-    format!("{}: {}", failure.error, failure.cause)
+    format!("{}: {}", failure.error, failure.words())
 }
 
 fn notes(steps: &Steps) -> Vec<String> {
@@ -270,23 +296,15 @@ fn notes(steps: &Steps) -> Vec<String> {
     own.chain(engines.into_iter().flatten()).collect()
 }
 
-fn versions(steps: &Steps, manifest: Option<&Manifest>) -> Versions {
+fn versions(steps: &Steps, backup: Option<&Drilled>) -> Versions {
+    let plan = steps.plan.as_ref();
     Versions {
         lifeboat: env!("CARGO_PKG_VERSION").to_owned(),
-        source_server: manifest.map(|it| it.source.server_version.clone()),
-        target_server: steps
-            .plan
-            .as_ref()
-            .map(|it| it.target_server_version.clone()),
-        pg_dump: manifest.map(|it| it.tools.pg_dump.clone()),
-        archive: manifest.map(|it| it.archive_version.clone()),
+        source_server: backup.map(|it| it.source.server_version.clone()),
+        target_server: plan.map(|it| it.target_server_version.clone()),
+        pg_dump: backup.map(|it| it.pg_dump.clone()),
+        archive: backup.map(|it| it.archive_version.clone()),
     }
-}
-
-fn toc_sha256(manifest: &Manifest) -> Option<String> {
-    let mut objects = manifest.objects.iter();
-    let toc = objects.find(|it| it.content == Content::TableOfContents);
-    toc.map(|it| it.sha256.clone())
 }
 
 /// For dashboards; what raises an alarm is the watch's own gauge.
@@ -314,13 +332,9 @@ fn answer(
     let findings_total = findings.len();
     findings.truncate(FINDINGS_MAX);
     for finding in &mut findings {
-        if finding.message.len() > MESSAGE_BYTES_MAX {
-            let end = finding.message.floor_char_boundary(MESSAGE_BYTES_MAX);
-            finding.message.truncate(end);
-            finding.message.push('…');
-        }
+        finding.message = shortened(std::mem::take(&mut finding.message));
     }
-    let started_at = evidence.drill.started_at;
+    let begun_at = evidence.timing.begun_at;
     Recorded {
         database: evidence.drill.database.clone(),
         backup_id: evidence.drill.backup_id,
@@ -329,12 +343,18 @@ fn answer(
         findings_total,
         missed: evidence.missed(),
         is_destroyed: evidence.teardown.is_destroyed,
-        seconds: evidence
-            .finished_at
-            .duration_since(started_at)
-            .as_secs_f64(),
+        teardown_failure: evidence.teardown.failure.clone().map(shortened),
+        seconds: evidence.finished_at.duration_since(begun_at).as_secs_f64(),
         verdict_key,
         evidence_key,
         report_key,
     }
+}
+
+fn shortened(mut message: String) -> String {
+    if message.len() > MESSAGE_BYTES_MAX {
+        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+        message.push('…');
+    }
+    message
 }

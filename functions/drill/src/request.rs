@@ -87,6 +87,19 @@ pub struct Failure {
     pub cause: String,
 }
 
+impl Failure {
+    /// The cause as a person reads it: Lambda wraps a function's message in JSON.
+    pub fn words(&self) -> String {
+        #[derive(Deserialize)]
+        struct LambdaError {
+            #[serde(rename = "errorMessage")]
+            message: String,
+        }
+        let cause = serde_json::from_str::<LambdaError>(&self.cause);
+        cause.map_or_else(|_| self.cause.clone(), |it| it.message)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {

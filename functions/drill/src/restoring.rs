@@ -1,20 +1,23 @@
 //! The first step: a scratch database that becomes the backup, over as many invocations as it
 //! takes.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
+use shared::archive::lossy;
 use shared::config::read_policy;
 use shared::database_url::DatabaseUrl;
 use shared::error::chain;
-use shared::pg::Connection;
+use shared::history;
 use shared::policy::{DrillPolicy, Policy, Roles};
-use shared::restore::{Advance, Backup, LeaveOut, Order, Scope, advance, estimate, guard, scratch};
+use shared::restore::{
+    Advance, Backup, Destination, LeaveOut, Order, Scope, advance, estimate, guard, scratch,
+};
 
 use crate::error::DrillError;
+use crate::mark::Mark;
 use crate::request::DrillItem;
 use crate::steps::{self, Plan, StepOutcome, Steps};
 use crate::{Function, Invocation, janitor, roles};
@@ -53,7 +56,7 @@ pub async fn restore(
     }
 }
 
-/// Writes down why, for the evidence. The error counts, whether that succeeds or not.
+/// Writes down why, for the evidence.
 pub async fn fail(
     function: &Function,
     invocation: &Invocation,
@@ -65,19 +68,7 @@ pub async fn fail(
         message: chain(&error),
         finding: error.finding(),
     };
-    let kept = steps::keep(
-        &function.work,
-        drill,
-        invocation,
-        "failed",
-        (outcome, Vec::new()),
-    );
-    if let Err(unkept) = kept.await {
-        tracing::warn!(
-            error = chain(&unkept),
-            "the failure could not be written down"
-        );
-    }
+    steps::keep_failure(&function.work, drill, invocation, outcome).await;
     error
 }
 
@@ -97,18 +88,24 @@ async fn go_on(
 ) -> Result<(Advance, Vec<String>), DrillError> {
     let policy = read_policy(&function.config.layer_root).map_err(DrillError::Layer)?;
     let drill_policy = policy_of(&policy, drill)?;
+    let begun_at = steps.begun_at().unwrap_or(invocation.started_at);
     let limit = SignedDuration::from_mins(drill_policy.give_up_minutes.into());
-    if invocation.started_at.duration_since(drill.started_at) > limit {
+    if invocation.started_at.duration_since(begun_at) > limit {
         let minutes = drill_policy.give_up_minutes;
         return Err(DrillError::GivenUp { minutes });
     }
     let server = function.secrets.target_url(&drill.target).await;
     let server = server.map_err(DrillError::Target)?;
     let backup = open_backup(function, drill).await?;
+    let is_begun = steps.restored().is_some();
     let (plan, notes) = match steps.plan {
         Some(plan) => (plan, Vec::new()),
-        None => begin(function, invocation, (&policy, drill), (&backup, &server)).await?,
+        None => begin(function, (&policy, drill), (&backup, &server), begun_at).await?,
     };
+    if !is_begun {
+        // Of the invocation that wrote the plan nobody knows how far it came after that.
+        make_room(&plan, &backup, &server).await?;
+    }
     let until = until(invocation);
     let target = server.with_database(&drill.scratch);
     let advance = advance(&backup, &target, &plan.order, until).await?;
@@ -142,76 +139,127 @@ pub async fn open_backup(function: &Function, drill: &DrillItem) -> Result<Backu
     Ok(backup)
 }
 
-/// Cleans up after others, decides how it is restored, and makes the scratch database.
+/// Sees whether it may be drilled there, cleans up after others, and decides how.
 async fn begin(
     function: &Function,
-    invocation: &Invocation,
     (policy, drill): (&Policy, &DrillItem),
     (backup, server): (&Backup, &DatabaseUrl),
+    begun_at: Timestamp,
 ) -> Result<(Plan, Vec<String>), DrillError> {
-    let mut notes = janitor::clean(server, invocation.now()).await?;
+    let manifest = &backup.manifest;
+    let destination = Destination::NewDatabase {
+        target: drill.target.clone(),
+        database: drill.scratch.clone(),
+    };
+    let target = guard::gather(manifest, server, &destination).await?;
+    let source = guard::source_facts(manifest).await;
+    if let Some(reason) = guard::same_server(&target, &source) {
+        return Err(DrillError::IsTheSource(reason));
+    }
+    let mut notes = janitor::clean(server, begun_at).await?;
     let drill_policy = policy_of(policy, drill)?.clone();
     let leave_out = policy.database(&drill.database).map(|it| &it.restore);
-    let mut order = Order {
+    let is_compared = drill_policy.roles != Roles::Ignore;
+    let order = Order {
         plan_id: drill.drill_id.clone(),
         scope: Scope::Everything,
         leave_out: leave_out.map(LeaveOut::from).unwrap_or_default(),
-        owners: true,
-        privileges: true,
+        owners: is_compared,
+        privileges: is_compared,
         connections: drill_policy.connections,
         staging_schema: None,
     };
-    let needed = guard::roles(backup, &order);
-    let (missing_roles, target_server_version) = facts(server, needed).await?;
-    let with_roles = missing_roles.is_empty() || drill_policy.roles == Roles::Create;
-    (order.owners, order.privileges) = (with_roles, with_roles);
+    let (order, missing_roles) = with_roles(backup, server, order, drill_policy.roles).await?;
     if !missing_roles.is_empty() {
         let names = missing_roles.join(", ");
         notes.push(match drill_policy.roles {
             Roles::Create => format!("made for this drill, without login: {names}"),
-            Roles::Existing => format!("the drill's server lacks the roles {names}"),
+            Roles::Existing | Roles::Ignore => {
+                format!("the drill's server lacks the roles {names}")
+            }
         });
     }
+    notes.extend(of_the_database_itself(backup));
+    let rates = history::rates(&function.vault, &drill.database).await;
     let plan = Plan {
-        prediction: estimate::predict(backup, &order, estimate::ASSUMED),
+        prediction: estimate::predict(backup, &order, rates.unwrap_or(estimate::ASSUMED)),
+        is_predicted_from_measured: rates.is_some(),
         drill: drill.clone(),
         policy: drill_policy,
         order,
+        begun_at,
         missing_roles,
-        target_server_version,
-        manifest_sha256: backup.manifest_sha256.clone(),
+        target_server_version: version(target.server_version),
+        backup: backup.into(),
     };
     let plan = steps::keep_plan(&function.work, drill, plan).await?;
-    if plan.policy.roles == Roles::Create && !plan.missing_roles.is_empty() {
-        let (server, missing) = (server.clone(), plan.missing_roles.clone());
-        let drill_id = drill.drill_id.clone();
-        aside(move || roles::create(&server, &missing, &drill_id)).await?;
-    }
-    let mark = janitor::mark(drill.started_at, &drill.drill_id);
-    let settings = &backup.manifest.settings;
-    scratch::create_database(server, &drill.scratch, settings, &mark).await?;
     Ok((plan, notes))
 }
 
-async fn facts(
+/// As servers call themselves: `15.18`.
+fn version(number: u32) -> String {
+    format!("{}.{}", number / 10_000, number % 10_000)
+}
+
+/// The order as far as the server's roles allow it, and the roles that are missing there.
+async fn with_roles(
+    backup: &Backup,
     server: &DatabaseUrl,
-    needed: BTreeSet<String>,
-) -> Result<(Vec<String>, String), DrillError> {
-    let server = server.clone();
-    aside(move || {
-        let failed = |source| DrillError::Server {
-            doing: "ask for its version",
-            source,
-        };
-        let mut connection = Connection::open(&server, Duration::from_secs(60)).map_err(failed)?;
-        let version = connection
-            .query_value("SHOW server_version")
-            .map_err(failed)?;
-        // Debian appends its own version in parentheses.
-        let version = version.split(' ').next().unwrap_or_default().to_owned();
-        Ok((roles::missing(&server, &needed)?, version))
+    mut order: Order,
+    roles: Roles,
+) -> Result<(Order, Vec<String>), DrillError> {
+    let needed = guard::roles(backup, &order);
+    let own = server.clone();
+    let missing = aside(move || roles::missing(&own, &needed)).await?;
+    if missing.is_empty() || roles == Roles::Create {
+        return Ok((order, missing));
+    }
+    (order.owners, order.privileges) = (false, false);
+    // A policy cannot be made without its roles, whatever is compared.
+    let of_policies = guard::roles(backup, &order);
+    let mut lacking = missing.clone();
+    lacking.retain(|it| of_policies.contains(it));
+    if lacking.is_empty() {
+        Ok((order, missing))
+    } else {
+        Err(DrillError::RolesMissing(lacking))
+    }
+}
+
+/// What is set on the database as a whole: a scratch database has its own.
+fn of_the_database_itself(backup: &Backup) -> Option<String> {
+    let entries = backup.toc.entries.iter();
+    let mut entries = entries.filter(|it| {
+        let is_grant = it.is("ACL") && lossy(&it.tag).starts_with("DATABASE ");
+        is_grant || it.is("DATABASE PROPERTIES")
+    });
+    entries.next().map(|_| {
+        "settings of the database itself (ALTER DATABASE … SET) and grants on it are neither restored nor compared; a restore for use has to make them by hand".to_owned()
     })
-    .await
+}
+
+/// Makes roles and scratch database. What is there already is as good.
+async fn make_room(plan: &Plan, backup: &Backup, server: &DatabaseUrl) -> Result<(), DrillError> {
+    let drill = &plan.drill;
+    let mark = Mark {
+        made_at: plan.begun_at,
+        drill_id: drill.drill_id.clone(),
+    };
+    let (own, own_mark, scratch) = (server.clone(), mark.clone(), drill.scratch.clone());
+    let roles = match plan.policy.roles {
+        Roles::Create => plan.missing_roles.clone(),
+        Roles::Existing | Roles::Ignore => Vec::new(),
+    };
+    aside(move || {
+        if !roles.is_empty() {
+            roles::create(&own, &roles, &own_mark)?;
+        }
+        janitor::claim(&own, &scratch, &own_mark)
+    })
+    .await?;
+    let settings = &backup.manifest.settings;
+    let comment = janitor::comment(&mark);
+    Ok(scratch::create_database(server, &drill.scratch, settings, &comment).await?)
 }
 
 /// Runs what blocks beside the executor.

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use shared::key::{Key, drill_steps_prefix};
+use shared::manifest::Source;
 use shared::policy::DrillPolicy;
-use shared::restore::{Advance, Estimate, Order};
+use shared::restore::{Advance, Backup, Estimate, Order};
 use shared::store::{Bucket, StoreError, StoreErrorKind};
 use shared::verdict::Code;
 
@@ -27,11 +28,41 @@ pub struct Plan {
     pub drill: DrillItem,
     pub policy: DrillPolicy,
     pub order: Order,
+    /// When its first invocation began: a run's drills wait for each other.
+    pub begun_at: Timestamp,
     /// Needed by owners and grants, and missing on the server when the drill began.
     pub missing_roles: Vec<String>,
     pub target_server_version: String,
-    pub manifest_sha256: String,
+    pub backup: Drilled,
     pub prediction: Estimate,
+    /// What earlier drills and restores have measured; otherwise what is assumed.
+    pub is_predicted_from_measured: bool,
+}
+
+/// The backup that is drilled, as it was opened: a verdict is on this one, whatever lies there
+/// when it is written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Drilled {
+    pub snapshot_at: Timestamp,
+    pub manifest_sha256: String,
+    pub table_of_contents_sha256: Option<String>,
+    pub source: Source,
+    pub pg_dump: String,
+    pub archive_version: String,
+}
+
+impl From<&Backup> for Drilled {
+    fn from(backup: &Backup) -> Self {
+        let manifest = &backup.manifest;
+        Self {
+            snapshot_at: manifest.snapshot_at,
+            manifest_sha256: backup.manifest_sha256.clone(),
+            table_of_contents_sha256: manifest.table_of_contents_sha256().map(str::to_owned),
+            source: manifest.source.clone(),
+            pg_dump: manifest.tools.pg_dump.clone(),
+            archive_version: manifest.archive_version.clone(),
+        }
+    }
 }
 
 /// What one invocation did.
@@ -51,6 +82,11 @@ pub enum StepOutcome {
     Restored(Box<Advance>),
     Checked(Vec<CheckResult>),
     Destroyed,
+    /// What was made may still be there. It says nothing of the backup.
+    NotDestroyed {
+        error: String,
+        message: String,
+    },
     Failed {
         /// The name that the state machine was told.
         error: String,
@@ -107,18 +143,30 @@ impl Steps {
         Ok(steps)
     }
 
+    /// `None`: nothing has begun that anybody knows of.
+    pub fn begun_at(&self) -> Option<Timestamp> {
+        let planned = self.plan.as_ref().map(|it| it.begun_at);
+        planned.or_else(|| self.records.iter().map(|it| it.started_at).min())
+    }
+
     /// The newest word of the engine.
     pub fn restored(&self) -> Option<&Advance> {
         self.records.iter().rev().find_map(|it| match &it.outcome {
             StepOutcome::Restored(advance) => Some(&**advance),
-            StepOutcome::Checked(_) | StepOutcome::Destroyed | StepOutcome::Failed { .. } => None,
+            StepOutcome::Checked(_)
+            | StepOutcome::Destroyed
+            | StepOutcome::NotDestroyed { .. }
+            | StepOutcome::Failed { .. } => None,
         })
     }
 
     pub fn checks(&self) -> Option<&[CheckResult]> {
         self.records.iter().rev().find_map(|it| match &it.outcome {
             StepOutcome::Checked(checks) => Some(&**checks),
-            StepOutcome::Restored(_) | StepOutcome::Destroyed | StepOutcome::Failed { .. } => None,
+            StepOutcome::Restored(_)
+            | StepOutcome::Destroyed
+            | StepOutcome::NotDestroyed { .. }
+            | StepOutcome::Failed { .. } => None,
         })
     }
 
@@ -157,6 +205,21 @@ pub async fn keep_plan(work: &Bucket, drill: &DrillItem, plan: Plan) -> Result<P
         Ok(_) => Ok(plan),
         Err(error) if matches!(error.kind, StoreErrorKind::AlreadyExists) => read(work, &key).await,
         Err(error) => Err(StepsError::Storage(error)),
+    }
+}
+
+/// Writes down why this invocation failed, for the evidence. The error counts, whether that
+/// succeeds or not.
+pub async fn keep_failure(
+    work: &Bucket,
+    drill: &DrillItem,
+    invocation: &Invocation,
+    outcome: StepOutcome,
+) {
+    let kept = keep(work, drill, invocation, "failed", (outcome, Vec::new()));
+    if let Err(unkept) = kept.await {
+        let error = shared::error::chain(&unkept);
+        tracing::warn!(error, "the failure could not be written down");
     }
 }
 

@@ -26,11 +26,13 @@ pub struct Budget {
     pub kept: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
+    /// The drill's own beginning: its run may have drilled others before.
+    pub begun_at: Timestamp,
     pub steps: Vec<Timed>,
     pub budgets: Vec<Budget>,
-    /// From the start to the end of all checks: how long it takes until a restored database is
+    /// From that beginning to the end of all checks: how long it takes until a restored database is
     /// known to be right.
     pub measured_rto_seconds: Option<f64>,
 }
@@ -38,16 +40,16 @@ pub struct Timing {
 const PROOF: &str = "proof";
 
 pub fn timing(
-    started_at: Timestamp,
+    begun_at: Timestamp,
     finished_at: Timestamp,
     steps: &Steps,
     policy: Option<&DrillPolicy>,
 ) -> Timing {
-    let mut timed = phases(started_at, steps);
+    let mut timed = phases(begun_at, steps);
     let restored_after = timed
         .iter()
         .filter(|it| it.name != PROOF)
-        .map(|it| end(started_at, it));
+        .map(|it| end(begun_at, it));
     let restored_after = restored_after.reduce(f64::max);
     let proof_seconds = timed
         .iter()
@@ -58,8 +60,8 @@ pub fn timing(
     let check = timed.iter().find(|it| it.name == "check");
     let restore_seconds = restored_after.filter(|_| is_restored);
     let verify_seconds = check.map(|it| it.seconds + proof_seconds.unwrap_or_default());
-    let measured_rto_seconds = check.map(|it| end(started_at, it));
-    let total_seconds = Some(between(started_at, finished_at));
+    let measured_rto_seconds = check.map(|it| end(begun_at, it));
+    let total_seconds = Some(between(begun_at, finished_at));
     let budgets = policy.map(|policy| {
         [
             budget("restore", restore_seconds, policy.restore_seconds),
@@ -68,6 +70,7 @@ pub fn timing(
         ]
     });
     Timing {
+        begun_at,
         steps: timed,
         budgets: budgets.into_iter().flatten().collect(),
         measured_rto_seconds,
@@ -86,7 +89,7 @@ fn budget(name: &str, seconds: Option<f64>, budget_seconds: u32) -> Budget {
 }
 
 /// What the engine measured, and what came before it.
-fn phases(started_at: Timestamp, steps: &Steps) -> Vec<Timed> {
+fn phases(begun_at: Timestamp, steps: &Steps) -> Vec<Timed> {
     let phases = steps.restored().map(|it| it.phases.as_slice());
     let phases: Vec<Timed> = phases
         .unwrap_or_default()
@@ -100,8 +103,8 @@ fn phases(started_at: Timestamp, steps: &Steps) -> Vec<Timed> {
     let prepared_at = phases.first().map(|it| it.started_at);
     let prepare = prepared_at.map(|at| Timed {
         name: "prepare".to_owned(),
-        started_at,
-        seconds: between(started_at, at),
+        started_at: begun_at,
+        seconds: between(begun_at, at),
     });
     prepare.into_iter().chain(phases).collect()
 }
@@ -112,7 +115,7 @@ fn others(steps: &Steps) -> Vec<Timed> {
             StepOutcome::Restored(_) => return None,
             StepOutcome::Checked(_) => "check",
             StepOutcome::Destroyed => "destroy",
-            StepOutcome::Failed { .. } => "failed",
+            StepOutcome::NotDestroyed { .. } | StepOutcome::Failed { .. } => "failed",
         };
         Some(Timed {
             name: name.to_owned(),
@@ -127,8 +130,8 @@ fn between(from: Timestamp, to: Timestamp) -> f64 {
     to.duration_since(from).as_secs_f64().max(0.0)
 }
 
-fn end(started_at: Timestamp, step: &Timed) -> f64 {
-    between(started_at, step.started_at) + step.seconds
+fn end(begun_at: Timestamp, step: &Timed) -> f64 {
+    between(begun_at, step.started_at) + step.seconds
 }
 
 /// The name of a step for people.

@@ -1,23 +1,16 @@
 //! What a drill says of its backup. Pure.
 
-use serde::Deserialize;
 use shared::verdict::{Code, Finding};
 
 use crate::checks::{CheckResult, Status, proof};
 use crate::request::Failure;
 use crate::steps::{StepOutcome, Steps};
 
-/// As Lambda words a function's error.
-#[derive(Deserialize)]
-struct LambdaError {
-    #[serde(rename = "errorMessage")]
-    message: String,
-}
-
 /// Everything that keeps the backup from being proven, worst first. Nothing: it is proven.
 ///
-/// Checks of P2 do not decide. A drill without checks has shown nothing.
-pub fn findings(steps: &Steps, failure: Option<&Failure>) -> Vec<Finding> {
+/// Checks of P2 do not decide. A drill without checks has shown nothing, and neither has one of
+/// which nobody knows what was drilled.
+pub fn findings(steps: &Steps, failure: Option<&Failure>, is_known: bool) -> Vec<Finding> {
     let checks = steps.checks();
     let proof = steps.restored().and_then(|it| it.proof.as_ref());
     let mut findings: Vec<Finding> = match (checks, proof) {
@@ -32,6 +25,12 @@ pub fn findings(steps: &Steps, failure: Option<&Failure>) -> Vec<Finding> {
         findings.push(finding(
             Code::DrillInterrupted,
             "the drill did not reach its checks, and nothing says why".to_owned(),
+        ));
+    }
+    if findings.is_empty() && !is_known {
+        findings.push(finding(
+            Code::CheckNotRun,
+            "every check passed, but nothing says which manifest was drilled and as of when its data is: start the drill again".to_owned(),
         ));
     }
     findings.sort_by_key(|it| it.code.is_inconclusive());
@@ -57,11 +56,11 @@ fn of_check(check: &CheckResult) -> Option<Finding> {
 /// The step that failed last has said more than the state machine was told; one that was
 /// killed has said nothing.
 fn of_failure(steps: &Steps, failure: &Failure) -> Finding {
-    let last = steps
-        .records
-        .iter()
-        .rev()
-        .find(|it| it.outcome != StepOutcome::Destroyed);
+    let last = steps.records.iter().rev().find(|it| match &it.outcome {
+        StepOutcome::Restored(_) | StepOutcome::Checked(_) | StepOutcome::Failed { .. } => true,
+        // Came after whatever ended the drill.
+        StepOutcome::Destroyed | StepOutcome::NotDestroyed { .. } => false,
+    });
     if let Some(StepOutcome::Failed {
         error,
         message,
@@ -71,9 +70,7 @@ fn of_failure(steps: &Steps, failure: &Failure) -> Finding {
     {
         return finding(*code, message.clone());
     }
-    let cause = serde_json::from_str::<LambdaError>(&failure.cause);
-    let cause = cause.map_or_else(|_| failure.cause.clone(), |it| it.message);
-    let error = &failure.error;
+    let (error, cause) = (&failure.error, failure.words());
     finding(
         Code::DrillInterrupted,
         format!("the drill was interrupted ({error}): {cause}; start it again"),
@@ -127,7 +124,7 @@ mod tests {
             error: error.to_owned(),
             cause: cause.to_owned(),
         });
-        let findings = findings(&steps(outcomes), failure.as_ref());
+        let findings = findings(&steps(outcomes), failure.as_ref(), true);
         (
             decide(&findings),
             findings.iter().map(|it| it.code).collect(),
@@ -183,6 +180,33 @@ mod tests {
             codes(outcomes, Some(("Runtime.ExitError", ""))).0,
             Verdict::Inconclusive
         );
+    }
+
+    #[test]
+    fn a_teardown_that_fails_hides_no_damage() {
+        let damaged = StepOutcome::Failed {
+            error: "Failed".to_owned(),
+            message: "1.dat.age: its SHA-256 is another".to_owned(),
+            finding: Code::ChecksumDiffers,
+        };
+        let not_destroyed = StepOutcome::NotDestroyed {
+            error: "Transient".to_owned(),
+            message: "connect".to_owned(),
+        };
+        let outcomes = vec![damaged, not_destroyed];
+        assert_eq!(
+            codes(outcomes, Some(("Failed", ""))),
+            (Verdict::Failed, vec![Code::ChecksumDiffers])
+        );
+    }
+
+    #[test]
+    fn nothing_is_passed_that_cannot_be_named() {
+        let well = steps(checked(vec![subject(Priority::P0).passed("")]));
+        assert_eq!(decide(&findings(&well, None, true)), Verdict::Passed);
+        let findings = findings(&well, None, false);
+        assert_eq!(decide(&findings), Verdict::Inconclusive);
+        assert_eq!(findings[0].code, Code::CheckNotRun);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shared::archive::{CopyStatement, Entry, TableOfContents, lossy};
-use shared::policy::Priority;
+use shared::policy::{Priority, Roles};
 use shared::verdict::Code;
 
 use super::difference::unified;
@@ -19,11 +19,32 @@ use super::{CheckCode, CheckResult, Subject};
 
 const REMEDY: &str = "the restored database is not the one that was backed up: see the difference; if it does not come from the drill's server, do not rely on this backup";
 
+/// What can be said of owners and grants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compared {
+    /// They were restored.
+    #[default]
+    Yes,
+    /// The server lacks roles.
+    RolesMissing,
+    /// `roles = "ignore"`.
+    NotWanted,
+}
+
+impl Compared {
+    pub fn of(is_restored: bool, roles: Roles) -> Self {
+        match (roles, is_restored) {
+            (Roles::Ignore, _) => Self::NotWanted,
+            (Roles::Create | Roles::Existing, true) => Self::Yes,
+            (Roles::Create | Roles::Existing, false) => Self::RolesMissing,
+        }
+    }
+}
+
 /// What the order restored, and so what can be compared.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
-    pub owners: bool,
-    pub privileges: bool,
+    pub roles: Compared,
     /// Entries of the backup that were left out on purpose.
     pub left_out: BTreeSet<i32>,
 }
@@ -66,12 +87,15 @@ pub fn checks(
         .map(|group| {
             let are_owners = group.code == CheckCode::CatalogOwners;
             let are_grants = group.code == CheckCode::CatalogGrants;
-            if (are_owners && !scope.owners) || (are_grants && !scope.privileges) {
-                without_roles(group)
-            } else if are_owners {
-                owners(group, &expected, &found)
-            } else {
-                compare(group, &expected, &found)
+            match scope.roles {
+                Compared::RolesMissing if are_owners || are_grants => without_roles(group),
+                Compared::NotWanted if are_owners || are_grants => not_wanted(group),
+                Compared::Yes | Compared::RolesMissing | Compared::NotWanted if are_owners => {
+                    owners(group, &expected, &found)
+                }
+                Compared::Yes | Compared::RolesMissing | Compared::NotWanted => {
+                    compare(group, &expected, &found)
+                }
             }
         })
         .collect()
@@ -92,15 +116,25 @@ fn subject(group: &Group) -> Subject {
     }
 }
 
-/// It does not decide: whoever wants it compared provides the roles.
+/// Nothing is proven of whom things belong to, and who may use them.
 fn without_roles(group: &Group) -> CheckResult {
     let subject = Subject {
-        priority: Priority::P2,
-        remedy: "create the missing roles on the drill's server, or write roles = \"create\" in [database.drill]",
+        priority: Priority::P1,
+        remedy: "create the missing roles on the drill's server, or write roles = \"create\" in [database.drill]; with roles = \"ignore\" the backup is proven without owners and grants",
         ..subject(group)
     };
     subject
         .inconclusive("not restored and not compared: the drill's server lacks roles that it needs")
+}
+
+/// Whoever wrote that knows it; whoever reads the report is told.
+fn not_wanted(group: &Group) -> CheckResult {
+    let subject = Subject {
+        priority: Priority::P2,
+        ..subject(group)
+    };
+    let says = "not restored and not compared, as roles = \"ignore\" says";
+    subject.note(says, Vec::new())
 }
 
 fn objects(toc: &TableOfContents, scope: &Scope) -> Objects {
@@ -116,7 +150,7 @@ fn objects(toc: &TableOfContents, scope: &Scope) -> Objects {
             .definition
             .as_deref()
             .is_some_and(|it| it.starts_with(b"-- *not* creating"));
-        if is_initdbs && !scope.owners {
+        if is_initdbs && scope.roles != Compared::Yes {
             continue;
         }
         let key = (
@@ -272,12 +306,7 @@ mod tests {
     }
 
     fn of(code: CheckCode, backup: Vec<Entry>, restored: Vec<Entry>) -> CheckResult {
-        let scope = Scope {
-            owners: true,
-            privileges: true,
-            left_out: BTreeSet::new(),
-        };
-        let checks = checks(&toc(backup), Ok(&toc(restored)), &scope);
+        let checks = checks(&toc(backup), Ok(&toc(restored)), &Scope::default());
         checks.into_iter().find(|it| it.code == code).unwrap()
     }
 
@@ -334,14 +363,23 @@ mod tests {
     }
 
     #[test]
-    fn without_the_roles_grants_and_owners_are_told_as_not_compared() {
-        let checks = checks(&toc(vec![]), Ok(&toc(vec![])), &Scope::default());
-        let untold: Vec<_> = checks
-            .iter()
-            .filter(|it| it.status == Status::Inconclusive)
-            .collect();
-        assert_eq!(untold.len(), 2);
-        assert!(untold.iter().all(|it| !it.priority.decides()));
+    fn without_the_roles_grants_and_owners_are_not_proven_unless_nobody_wants_them_to_be() {
+        for (is_restored, roles, expected) in [
+            (true, Roles::Create, (Status::Passed, Priority::P0)),
+            (true, Roles::Existing, (Status::Passed, Priority::P0)),
+            (false, Roles::Existing, (Status::Inconclusive, Priority::P1)),
+            (false, Roles::Ignore, (Status::Note, Priority::P2)),
+        ] {
+            let scope = Scope {
+                roles: Compared::of(is_restored, roles),
+                left_out: BTreeSet::new(),
+            };
+            let checks = checks(&toc(vec![]), Ok(&toc(vec![])), &scope);
+            let of = |code| checks.iter().find(|it| it.code == code).unwrap();
+            let grants = of(CheckCode::CatalogGrants);
+            assert_eq!((grants.status, grants.priority), expected, "{roles:?}");
+            assert_eq!(of(CheckCode::CatalogOwners).status, expected.0);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use shared::policy::Priority;
 use shared::verdict::Code;
 
 use super::proof::count;
-use super::{CheckCode, CheckResult, Subject};
+use super::{CheckCode, CheckResult, Status, Subject};
 
 /// As the restored database answers.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +16,7 @@ pub struct State {
     /// `schema.index` of those not valid or not ready.
     pub invalid_indexes: Vec<String>,
     pub indexes: u64,
-    /// `schema.table constraint` of those not validated.
+    /// Those that are not validated.
     pub invalid_constraints: Vec<Constraint>,
     pub constraints: u64,
     /// By name: version and schema.
@@ -31,10 +31,14 @@ pub struct State {
     /// Collations whose version differs from the library's, and the database's own version.
     pub collations: Vec<String>,
     pub collation_version: Option<String>,
+    /// Why a check has no answer, or not all of it.
+    pub unanswered: BTreeMap<CheckCode, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Constraint {
+    pub schema: String,
+    /// Or a domain.
     pub table: String,
     pub name: String,
 }
@@ -45,6 +49,8 @@ pub struct OwnedSequence {
     pub name: String,
     pub column: String,
     pub ascends: bool,
+    /// An extension made it; whether its value is dumped is the extension's to say.
+    pub of_extension: bool,
     pub last_value: i128,
     pub is_called: bool,
     /// The farthest value in the sequence's direction; `None` in an empty table.
@@ -68,28 +74,48 @@ impl OwnedSequence {
 }
 
 pub fn checks(state: &State, backup: &TableOfContents, recorded: &[Extension]) -> Vec<CheckResult> {
-    vec![
+    let checks = [
         extension_versions(state, backup, recorded),
         indexes(state, backup),
         constraints(state, backup),
         views(state),
         matviews(state, backup),
-        sequences(state),
+        sequences(state, backup),
         collations(state),
-    ]
+    ];
+    let found = checks.into_iter().map(|found| {
+        // What was found before it ended counts; that nothing was found does not.
+        match state.unanswered.get(&found.code) {
+            Some(why_not) if found.status != Status::Failed => open(found.code, why_not),
+            Some(_) | None => found,
+        }
+    });
+    found.collect()
+}
+
+fn open(code: CheckCode, why_not: &str) -> CheckResult {
+    let mut subjects = subjects().into_iter();
+    let subject = subjects.find(|it| it.code == code);
+    let subject = subject.unwrap_or_else(collation_subject);
+    subject.inconclusive(why_not)
 }
 
 /// All of them, where the database could not be asked.
 pub fn untold(why_not: &str) -> Vec<CheckResult> {
-    let subjects = [
+    let subjects = subjects();
+    subjects.iter().map(|it| it.inconclusive(why_not)).collect()
+}
+
+fn subjects() -> [Subject; 7] {
+    [
         extension_subject(),
         index_subject(),
         constraint_subject(),
         view_subject(),
         matview_subject(),
         sequence_subject(),
-    ];
-    subjects.iter().map(|it| it.inconclusive(why_not)).collect()
+        collation_subject(),
+    ]
 }
 
 fn subject(code: CheckCode, name: &str, finding: Code, remedy: &'static str) -> Subject {
@@ -174,9 +200,7 @@ fn entries_with(toc: &TableOfContents, desc: &str, piece: &[u8]) -> BTreeSet<Str
     let entries = toc.entries.iter().filter(|it| it.is(desc));
     let with_piece = entries.filter(|it| {
         let definition = it.definition.as_deref().unwrap_or_default();
-        definition
-            .windows(piece.len())
-            .any(|window| window == piece)
+        piece.is_empty() || definition.windows(piece.len()).any(|it| it == piece)
     });
     with_piece
         .map(|it| format!("{}.{}", lossy(&it.namespace), lossy(&it.tag)))
@@ -193,17 +217,28 @@ fn constraint_subject() -> Subject {
 }
 
 fn constraints(state: &State, backup: &TableOfContents) -> CheckResult {
-    let not_valid = |constraint: &Constraint| {
-        backup.entries.iter().any(|entry| {
-            let definition = lossy(&entry.definition);
-            definition.contains("NOT VALID") && definition.contains(&constraint.name)
+    let not_valid: BTreeSet<(String, String)> = backup
+        .entries
+        .iter()
+        .filter(|it| lossy(&it.definition).contains("NOT VALID"))
+        .map(|it| {
+            (
+                lossy(&it.namespace).into_owned(),
+                lossy(&it.tag).into_owned(),
+            )
         })
+        .collect();
+    // The archive names a constraint by its table's name and its own.
+    let not_valid = |it: &Constraint| {
+        let tag = format!("{} {}", it.table, it.name);
+        not_valid.contains(&(it.schema.clone(), tag))
     };
     let (of_source, ours): (Vec<_>, Vec<_>) = state
         .invalid_constraints
         .iter()
         .partition(|it| not_valid(it));
-    let say = |it: &&Constraint| format!("{} of {} is not validated", it.name, it.table);
+    let say =
+        |it: &&Constraint| format!("{} of {}.{} is not validated", it.name, it.schema, it.table);
     if ours.is_empty() && !of_source.is_empty() {
         let details: Vec<String> = of_source.iter().map(say).collect();
         let summary = format!("{} NOT VALID, as at the source", details.len());
@@ -273,19 +308,29 @@ fn sequence_subject() -> Subject {
     )
 }
 
-fn sequences(state: &State) -> CheckResult {
+fn sequences(state: &State, backup: &TableOfContents) -> CheckResult {
+    let dumped = entries_with(backup, "SEQUENCE SET", b"");
+    // No backup brings those of an extension that does not say so; only a person can.
+    let is_nobodys = |it: &&OwnedSequence| it.of_extension && !dumped.contains(&it.name);
     let behind = state.sequences.iter().filter(|it| it.is_behind());
-    let differences = behind.map(|it| format!("{} is behind the values of {}", it.name, it.column));
+    let (nobodys, ours): (Vec<_>, Vec<_>) = behind.partition(is_nobodys);
+    let say = |it: &&OwnedSequence| format!("{} is behind the values of {}", it.name, it.column);
     let total = state.sequences.len() as u64;
+    if ours.is_empty() && !nobodys.is_empty() {
+        let n = count(nobodys.len() as u64, "sequence");
+        let summary = format!(
+            "{n} of extensions that do not have their values dumped: setval after a restore"
+        );
+        return sequence_subject().note(summary, nobodys.iter().map(say).collect());
+    }
     sequence_subject().judge(
         format!("{} ahead", count(total, "sequence")),
-        differences.collect(),
+        ours.iter().map(say).collect(),
     )
 }
 
-/// A restored database has new indexes, in the order of this server's library.
-fn collations(state: &State) -> CheckResult {
-    let subject = Subject {
+fn collation_subject() -> Subject {
+    Subject {
         priority: Priority::P2,
         ..subject(
             CheckCode::Collations,
@@ -293,7 +338,12 @@ fn collations(state: &State) -> CheckResult {
             Code::CheckNotRun,
             "",
         )
-    };
+    }
+}
+
+/// A restored database has new indexes, in the order of this server's library.
+fn collations(state: &State) -> CheckResult {
+    let subject = collation_subject();
     let version = state
         .collation_version
         .as_deref()
@@ -314,7 +364,6 @@ fn collations(state: &State) -> CheckResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checks::Status;
     use shared::archive::Entry;
 
     fn toc(entries: &[(&str, &str, &str)]) -> TableOfContents {
@@ -364,12 +413,35 @@ mod tests {
                 name: "app.ids".to_owned(),
                 column: "app.users.id".to_owned(),
                 ascends,
+                of_extension: false,
                 last_value,
                 is_called,
                 farthest,
             };
             assert_eq!(sequence.is_behind(), expected, "{sequence:?}");
         }
+    }
+
+    #[test]
+    fn a_sequence_of_an_extension_fails_only_where_the_backup_has_its_value() {
+        let state = State {
+            sequences: vec![OwnedSequence {
+                name: "app.jobs_id_seq".to_owned(),
+                column: "app.jobs.id".to_owned(),
+                ascends: true,
+                of_extension: true,
+                last_value: 1,
+                is_called: false,
+                farthest: Some(7),
+            }],
+            ..State::default()
+        };
+        let of = |toc: &TableOfContents| check(CheckCode::SequencesAhead, &state, toc);
+        let (status, says) = of(&toc(&[]));
+        assert_eq!(status, Status::Note);
+        assert!(says.contains("setval after a restore"), "{says}");
+        let dumped = toc(&[("SEQUENCE SET", "jobs_id_seq", "SELECT setval(…)")]);
+        assert_eq!(of(&dumped).0, Status::Failed);
     }
 
     #[test]
@@ -398,24 +470,44 @@ mod tests {
     fn a_constraint_that_the_source_has_not_validated_is_a_note() {
         let state = State {
             invalid_constraints: vec![Constraint {
-                table: "app.users".to_owned(),
+                schema: "app".to_owned(),
+                table: "users".to_owned(),
                 name: "adult".to_owned(),
             }],
             ..State::default()
         };
-        let of_source = toc(&[(
-            "CHECK CONSTRAINT",
-            "users adult",
-            "ALTER TABLE app.users ADD CONSTRAINT adult CHECK (age > 17) NOT VALID;",
-        )]);
-        assert_eq!(
-            check(CheckCode::ConstraintsValid, &state, &of_source).0,
-            Status::Note
-        );
-        assert_eq!(
-            check(CheckCode::ConstraintsValid, &state, &toc(&[])).0,
-            Status::Failed
-        );
+        let of_source = |tag, validity| {
+            let sql = format!("ALTER TABLE app.users ADD CONSTRAINT adult CHECK (true){validity};");
+            toc(&[("CHECK CONSTRAINT", tag, &sql)])
+        };
+        for (toc, expected) in [
+            (of_source("users adult", " NOT VALID"), Status::Note),
+            (of_source("users adult", ""), Status::Failed),
+            // Another table's, or another constraint that names this one.
+            (of_source("guests adult", " NOT VALID"), Status::Failed),
+            (of_source("users adult_too", " NOT VALID"), Status::Failed),
+            (toc(&[]), Status::Failed),
+        ] {
+            let (status, says) = check(CheckCode::ConstraintsValid, &state, &toc);
+            assert_eq!(status, expected, "{says}");
+            assert!(expected == Status::Note || says == "adult of app.users is not validated");
+        }
+    }
+
+    #[test]
+    fn what_took_too_long_leaves_its_own_check_open_and_no_other() {
+        let mut state = State {
+            broken_views: vec![("app.v".to_owned(), "no such function".to_owned())],
+            ..State::default()
+        };
+        for code in [CheckCode::ViewsCompile, CheckCode::SequencesAhead] {
+            let why_not = "no answer within 30 s".to_owned();
+            state.unanswered.insert(code, why_not);
+        }
+        let of = |code| check(code, &state, &toc(&[])).0;
+        assert_eq!(of(CheckCode::SequencesAhead), Status::Inconclusive);
+        assert_eq!(of(CheckCode::ViewsCompile), Status::Failed);
+        assert_eq!(of(CheckCode::IndexesValid), Status::Passed);
     }
 
     #[test]

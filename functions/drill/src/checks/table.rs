@@ -7,6 +7,9 @@ use shared::words::grouped;
 
 use super::{CheckCode, CheckResult, Subject};
 
+/// Clocks differ by less.
+const AHEAD_SECONDS_MAX: i64 = 300;
+
 /// What the restored database answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -41,7 +44,8 @@ fn floor(expected: &TableExpectation, min: u64, rows: &Result<u64, String>) -> C
     }
 }
 
-/// Held against the moment of the snapshot: an old backup is as fresh as it ever was.
+/// Held against the moment of the snapshot: an old backup is as fresh as it ever was. What is
+/// from after it shows that the column tells something else, or a clock that is wrong.
 fn fresh(
     expected: &TableExpectation,
     within_minutes: u32,
@@ -58,6 +62,12 @@ fn fresh(
         remedy: "see whether the application still writes, and whether the backup is of the database that it writes to",
     };
     match age {
+        Ok(Some(seconds)) if *seconds < -AHEAD_SECONDS_MAX => {
+            let ahead = jiff::SignedDuration::from_secs(seconds.saturating_neg());
+            let ahead = shared::words::duration(ahead);
+            let says = format!("the newest is from {ahead} after the backup");
+            subject.failed(says, Vec::new())
+        }
         Ok(Some(seconds)) if *seconds <= i64::from(within_minutes) * 60 => {
             subject.passed(format!("the newest is {}", old(*seconds)))
         }
@@ -112,6 +122,14 @@ mod tests {
         assert!(failed.iter().all(|it| it.0 == Status::Failed), "{failed:?}");
         assert_eq!(failed[0].1, "only 999 rows");
         assert_eq!(failed[1].1, "the newest is 1 hour older than the backup");
+    }
+
+    #[test]
+    fn what_is_from_the_future_is_not_fresh() {
+        assert_eq!(check(1_000, Some(-300))[1].0, Status::Passed);
+        let (status, says) = check(1_000, Some(-301))[1].clone();
+        assert_eq!(status, Status::Failed);
+        assert_eq!(says, "the newest is from 5 minutes after the backup");
     }
 
     #[test]

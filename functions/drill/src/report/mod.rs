@@ -6,6 +6,7 @@ mod style;
 mod tables;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use shared::policy::Roles;
 use shared::verdict::Verdict;
 use shared::words;
 
@@ -80,6 +81,9 @@ fn verdict(evidence: &Evidence) -> Markup {
             p.what { (drill.kind) " drill of " b { (drill.database) } }
             h1 { (mark(evidence.verdict)) (word(evidence)) }
             p.says { (says) }
+            @if without_roles(evidence) {
+                p.says { b { "Owners and grants were not compared" } ", as roles = \"ignore\" in lifeboat.toml says." }
+            }
             p.which {
                 @match drill.backup_id {
                     Some(id) => { "Backup " span.code { (id) } }
@@ -89,6 +93,11 @@ fn verdict(evidence: &Evidence) -> Markup {
             }
         }
     }
+}
+
+fn without_roles(evidence: &Evidence) -> bool {
+    let plan = evidence.plan.as_ref();
+    plan.is_some_and(|it| it.policy.roles == Roles::Ignore)
 }
 
 /// A shape beside the colour: not everybody sees the colour.

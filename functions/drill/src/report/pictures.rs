@@ -16,10 +16,10 @@ const BAR: f64 = 14.0;
 /// Every step from its beginning to its end, on one axis.
 pub(super) fn timeline(evidence: &Evidence) -> Markup {
     let steps = &evidence.timing.steps;
-    let started_at = evidence.drill.started_at;
+    let begun_at = evidence.timing.begun_at;
     let from = |step: &Timed| {
         step.started_at
-            .duration_since(started_at)
+            .duration_since(begun_at)
             .as_secs_f64()
             .max(0.0)
     };

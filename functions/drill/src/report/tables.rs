@@ -167,7 +167,7 @@ pub(super) fn record(evidence: &Evidence) -> Markup {
     let server = |version: &Option<String>| version.as_ref().map(|it| format!("PostgreSQL {it}"));
     let mut rows = vec![
         ("Started by", drill.started_by.clone()),
-        ("Started", words::time(drill.started_at)),
+        ("Started", words::time(evidence.timing.begun_at)),
         ("Ended", words::time(evidence.finished_at)),
         ("Why this backup", drill.reason.clone()),
         ("Source", source.unwrap_or_else(unknown)),
@@ -184,7 +184,12 @@ pub(super) fn record(evidence: &Evidence) -> Markup {
         ("Execution", drill.execution.clone()),
     ];
     if let Some(seconds) = evidence.prediction.before_seconds.filter(|it| *it > 0.0) {
-        rows.insert(3, ("Predicted", short_seconds(seconds)));
+        let from = match evidence.prediction.is_from_measured {
+            true => "from what earlier ones measured",
+            false => "from assumed rates",
+        };
+        let predicted = format!("{}, {from}", short_seconds(seconds));
+        rows.insert(3, ("Predicted", predicted));
     }
     let mut hashes: Vec<(&str, String)> = [
         ("Manifest", &rests_on.manifest_sha256),
