@@ -56,7 +56,7 @@ async fn report(
     execution: &Execution,
     database: &str,
 ) -> Result<ExitCode, Failure> {
-    let record = newest_record(cloud, database).await?;
+    let record = record_of(cloud, database, &execution.arn).await?;
     let proven = execution.status == "SUCCEEDED";
     let page = record
         .as_ref()
@@ -70,7 +70,7 @@ async fn report(
         println!("{json:#}");
     } else {
         if let Some((_, record)) = &record {
-            println!("{}", words(database, record));
+            println!("{}", words(database, record, execution));
         }
         if let Some(page) = page {
             println!("  report     {}", page.display());
@@ -89,21 +89,29 @@ async fn report(
     })
 }
 
-/// The record that this drill has just written, and its key.
-async fn newest_record(cloud: &Cloud, database: &str) -> Result<Option<(String, Value)>, Failure> {
+/// The record that this execution has written, and its key.
+async fn record_of(
+    cloud: &Cloud,
+    database: &str,
+    execution: &str,
+) -> Result<Option<(String, Value)>, Failure> {
     let objects = cloud.objects("VaultBucket").await?;
     let prefix = format!("evidence/{database}/");
-    let key = objects
-        .into_keys()
-        .rfind(|key| key.starts_with(&prefix) && key.ends_with("-drill.json"));
-    let Some(key) = key else { return Ok(None) };
-    let json = cloud.object("VaultBucket", &key).await?;
-    let record = serde_json::from_slice(&json).unwrap_or_default();
-    Ok(Some((key, record)))
+    let keys = objects.into_keys().rev();
+    let records = keys.filter(|key| key.starts_with(&prefix) && key.ends_with("-drill.json"));
+    // An earlier run on the same folder left its own; the newest may be one of them.
+    for key in records {
+        let json = cloud.object("VaultBucket", &key).await?;
+        let record: Value = serde_json::from_slice(&json).unwrap_or_default();
+        if record["drill"]["execution"] == execution {
+            return Ok(Some((key, record)));
+        }
+    }
+    Ok(None)
 }
 
 /// The verdict, and every check that did not pass.
-fn words(database: &str, record: &Value) -> String {
+fn words(database: &str, record: &Value, execution: &Execution) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let verdict = text(&record["verdict"]);
     let word = match verdict.as_str() {
@@ -121,6 +129,11 @@ fn words(database: &str, record: &Value) -> String {
             let (code, summary) = (text(&check["code"]), text(&check["summary"]));
             words.push_str(&format!("  {status:<12} {code}: {summary}\n"));
         }
+    }
+    let output = execution.output.as_ref();
+    let missed = output.map(|it| &it["databases"][0]["missed"]);
+    for missed in missed.and_then(Value::as_array).into_iter().flatten() {
+        words.push_str(&format!("  missed       {}\n", text(missed)));
     }
     words
 }
