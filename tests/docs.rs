@@ -37,7 +37,7 @@ fn documents() -> Vec<Document> {
 fn names_in_tests() -> BTreeSet<String> {
     let tests = localcloud::workspace::root().join("tests");
     let mut files = vec![tests.join("format.rs"), tests.join("restore_machine.rs")];
-    for folder in ["format", "restore_machine"] {
+    for folder in ["drill", "format", "restore_machine"] {
         let parts = tests.join(folder).read_dir().unwrap();
         files.extend(parts.map(|file| file.unwrap().path()));
     }

@@ -8,13 +8,20 @@
 
 mod altered;
 mod application;
+mod by_shell;
 mod interrupted;
+mod kinds;
+mod left_behind;
 mod page;
 mod planted;
 mod rehearsal;
 mod replication;
+mod rights;
 mod schedules;
 
+use localcloud::cutting_proxy::CuttingProxy;
+use localcloud::pgbouncer::{PgBouncer, PoolMode};
+use localcloud::postgres::SUPERUSER;
 use localcloud::sample;
 use serde_json::{Value, json};
 
@@ -22,7 +29,7 @@ use rehearsal::{Rehearsal, standby};
 
 #[tokio::test]
 async fn a_drill_of_the_sample_is_proven_with_evidence_and_a_page() {
-    let policy = "roles = 'create'
+    let policy = "
         [[database.drill.table]]
         schema = 'core'
         name = 'users'
@@ -100,9 +107,6 @@ async fn a_drill_of_the_sample_is_proven_with_evidence_and_a_page() {
     assert_eq!(verdict["verdict"], "passed");
     assert_eq!(verdict["totals"]["tables"], evidence["totals"]["tables"]);
     assert!(verdict["totals"]["rows"].as_u64().unwrap() > 1_000);
-    // Roles that were made for the drill are gone with it.
-    let marked = "SELECT count(*) FROM pg_roles WHERE shobj_description(oid, 'pg_authid') LIKE 'lifeboat drill role %'";
-    assert_eq!(standby().psql("postgres", marked).unwrap(), "0");
     rehearsal.subject.assert_no_secret(&ended).await;
     for server in [rehearsal.subject.cluster, standby()] {
         let password = server.password().unwrap();
@@ -131,6 +135,14 @@ async fn a_second_drill_adds_to_the_evidence_and_changes_none_of_it() {
     let both = rehearsal.evidence_keys().await;
     assert_eq!((first.len(), both.len()), (1, 2));
     assert!(both.contains(&first[0]));
+    // What the first has measured is what the second was predicted from.
+    let of = |evidence: &Value| evidence["prediction"]["is_from_measured"].clone();
+    let first = rehearsal.read(&first[0]).await;
+    let first: Value = serde_json::from_slice(&first).unwrap();
+    assert_eq!(
+        (of(&first), of(&rehearsal.evidence().await)),
+        (json!(false), json!(true))
+    );
 }
 
 #[tokio::test]
@@ -149,20 +161,94 @@ async fn every_step_may_be_asked_for_twice() {
 }
 
 #[tokio::test]
-async fn without_the_roles_owners_and_grants_are_told_as_not_compared() {
+async fn without_the_roles_nothing_is_proven_unless_they_are_made_or_nobody_wants_them() {
     let sql =
         "DO $$ BEGIN CREATE ROLE drill_lacks_me; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
         CREATE TABLE t AS SELECT 1 AS i; GRANT SELECT ON t TO drill_lacks_me;";
-    let rehearsal = Rehearsal::new("without-roles", sql, "").await;
+    let mut rehearsal = Rehearsal::new("without-roles", sql, "roles = 'existing'").await;
+    let grants = |evidence: &Value| {
+        let check = rehearsal::check(evidence, "catalog_grants");
+        (check["status"].clone(), check["priority"].clone())
+    };
     let ended = rehearsal.drill(&json!({})).await;
-    let evidence = rehearsal.assert_proven(&ended).await;
-    for code in ["catalog_grants", "catalog_owners"] {
-        let check = rehearsal::check(&evidence, code);
-        assert_eq!(
-            (&check["status"], &check["priority"]),
-            (&json!("inconclusive"), &json!("P2"))
-        );
-    }
+    let says = [
+        "Grants: not restored and not compared",
+        "roles = \"create\"",
+    ];
+    rehearsal.assert_not_proven(&ended, &says).await;
+    let evidence = rehearsal.evidence().await;
+    assert_eq!(evidence["verdict"], "inconclusive");
+    assert_eq!(grants(&evidence), (json!("inconclusive"), json!("P1")));
     let notes = evidence["notes"].to_string();
     assert!(notes.contains("drill_lacks_me"), "{notes}");
+
+    let headline = "Owners and grants were not compared";
+    rehearsal.change_policy("roles = 'ignore'").await;
+    let ended = rehearsal.drill(&json!({})).await;
+    let evidence = rehearsal.assert_proven(&ended).await;
+    assert_eq!(grants(&evidence), (json!("note"), json!("P2")));
+    assert!(rehearsal.page().await.contains(headline));
+
+    // What is written nowhere is "create".
+    rehearsal.change_policy("").await;
+    let ended = rehearsal.drill(&json!({})).await;
+    let evidence = rehearsal.assert_proven(&ended).await;
+    assert_eq!(grants(&evidence), (json!("passed"), json!("P0")));
+    assert!(!rehearsal.page().await.contains(headline));
+}
+
+#[tokio::test]
+async fn a_policy_whose_roles_are_missing_is_refused_in_words_and_nothing_is_made() {
+    let sql =
+        "DO $$ BEGIN CREATE ROLE drill_policed; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+        CREATE TABLE t AS SELECT 1 AS i; CREATE POLICY p ON t TO drill_policed USING (true);";
+    let rehearsal = Rehearsal::new("policed", sql, "roles = 'ignore'").await;
+    let ended = rehearsal.drill(&json!({})).await;
+    let says = ["Refused", "lacks: drill_policed", "roles = \"create\""];
+    rehearsal.assert_not_proven(&ended, &says).await;
+    assert_eq!(rehearsal.evidence().await["verdict"], "inconclusive");
+}
+
+/// Whatever leads to the source's own server.
+#[tokio::test]
+async fn no_drill_is_held_on_the_server_that_the_backup_is_of() {
+    let rehearsal = Rehearsal::new("drill-at-home", "CREATE TABLE t AS SELECT 1 AS i", "").await;
+    let cluster = rehearsal.subject.cluster;
+    let server = cluster.url(SUPERUSER, SUPERUSER);
+    let proxy = CuttingProxy::before_port(cluster.port()).unwrap();
+    let pooler = PgBouncer::start(cluster, PoolMode::Session, 4).unwrap();
+    let databases = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database";
+    for (what, url) in [
+        ("itself", server.clone()),
+        ("by the database's own name", rehearsal.subject.url()),
+        (
+            "by another name of its host",
+            server.replace("127.0.0.1", "localhost"),
+        ),
+        (
+            "by its socket",
+            format!("{server}?host={}", cluster.socket_dir().display()),
+        ),
+        ("behind another port", proxy.url(&server, cluster.port())),
+        ("behind a pooler", pooler.url(SUPERUSER)),
+    ] {
+        rehearsal.drill_on(&url).await;
+        let drill = rehearsal.choose().await;
+        let (error, says) = rehearsal.step("restore", &drill).await.unwrap_err();
+        assert_eq!(error, "Refused", "{what}: {says}");
+        assert!(
+            says.contains("the one that the backup is of"),
+            "{what}: {says}"
+        );
+        let made = cluster.psql("postgres", databases).unwrap();
+        let scratch = drill["scratch"].as_str().unwrap();
+        assert!(!made.contains(scratch), "{what}: {made}");
+        // Nothing is there to destroy, and that is no failure.
+        rehearsal.step("destroy", &drill).await.unwrap();
+    }
+    rehearsal.drill_on(&server).await;
+    let ended = rehearsal.drill(&json!({})).await;
+    rehearsal
+        .assert_not_proven(&ended, &["name another server"])
+        .await;
 }

@@ -15,13 +15,16 @@ import http.server, ssl, sys, json, time
 certificate, key, seen = sys.argv[1:4]
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        open(seen, 'a').write(json.dumps({'path': self.path, 'token': self.headers.get('X-Token')}) + '\n')
+        open(seen, 'a').write(json.dumps({'method': self.command, 'path': self.path, 'token': self.headers.get('X-Token')}) + '\n')
         path = self.path.split('?')[0]
+        if path == '/slow': time.sleep(60)
         if path == '/redirect':
             self.send_response(302); self.send_header('Location', '/health'); self.end_headers(); return
         body = {'/health': b'{"database": {"ok": true}}', '/ill': b'{"database": {"ok": "CANARY"}}', '/big': b' ' * (2 << 20)}.get(path, b'CANARY')
         self.send_response(200 if path in ('/health', '/ill', '/big') else 404)
-        self.send_header('Content-Length', str(len(body))); self.end_headers(); self.wfile.write(body)
+        self.send_header('Content-Length', str(len(body))); self.end_headers()
+        if self.command != 'HEAD': self.wfile.write(body)
+    do_HEAD = do_POST = do_GET
     def log_message(self, *args): pass
 server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); context.load_cert_chain(certificate, key)
@@ -30,14 +33,14 @@ print(server.server_address[1], flush=True)
 server.serve_forever()
 "#;
 
-struct Application {
+pub(super) struct Application {
     child: Child,
     port: u16,
     seen: std::path::PathBuf,
 }
 
 impl Application {
-    fn start(name: &str) -> Self {
+    pub(super) fn start(name: &str) -> Self {
         let certificate = authority().issue(Flaw::None).unwrap();
         let seen = scratch().join(format!("{name}.seen"));
         let mut child = Command::new("python3")
@@ -55,6 +58,17 @@ impl Application {
             port: line.trim().parse().unwrap(),
             seen,
         }
+    }
+}
+
+impl Application {
+    /// A check of the policy, of a path of this application.
+    pub(super) fn check(&self, name: &str, path: &str, more: &str) -> String {
+        http(
+            name,
+            &format!("https://localhost:{}{path}", self.port),
+            more,
+        )
     }
 }
 
@@ -96,6 +110,12 @@ async fn an_application_is_asked_once_and_only_where_it_may_be() {
             "allow_private = true",
         ),
         http("gone", "https://localhost:1/", "allow_private = true"),
+        http(
+            "posted",
+            &at("/health"),
+            &format!("{path}\nmethod = 'POST'"),
+        ),
+        http("head", &at("/big"), "allow_private = true\nmethod = 'HEAD'"),
     ]
     .concat();
     let rehearsal = Rehearsal::new(
@@ -131,6 +151,8 @@ async fn an_application_is_asked_once_and_only_where_it_may_be() {
         ("metadata", "inconclusive", "never allowed"),
         ("disguised", "inconclusive", "never allowed"),
         ("gone", "inconclusive", "it does not answer"),
+        ("posted", "passed", "as expected"),
+        ("head", "passed", "status 200"),
     ] {
         let (found, summary) = of(name);
         assert_eq!(found, status, "{name}: {summary}");
@@ -138,14 +160,19 @@ async fn an_application_is_asked_once_and_only_where_it_may_be() {
     }
     let seen = std::fs::read_to_string(&application.seen).unwrap();
     let scratch = evidence["drill"]["scratch"].as_str().unwrap();
-    let expected = json!({"path": format!("/health?database={scratch}"), "token": "hidden-word"});
+    let expected = json!({"method": "GET", "path": format!("/health?database={scratch}"), "token": "hidden-word"});
     let seen: Vec<serde_json::Value> = seen
         .lines()
         .map(|it| serde_json::from_str(it).unwrap())
         .collect();
     assert_eq!(seen[0], expected);
     // Each once; neither the redirect was followed, nor the forbidden ones asked.
-    assert_eq!(seen.len(), 5, "{seen:#?}");
+    let methods: Vec<&str> = seen
+        .iter()
+        .map(|it| it["method"].as_str().unwrap())
+        .collect();
+    let expected = ["GET", "GET", "GET", "GET", "GET", "POST", "HEAD"];
+    assert_eq!(methods, expected, "{seen:#?}");
     for secret in ["hidden-word", "CANARY"] {
         rehearsal.subject.assert_nowhere(&ended, secret).await;
         assert!(

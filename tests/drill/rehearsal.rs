@@ -17,6 +17,9 @@ pub(super) fn standby() -> &'static Cluster {
 
 pub(super) struct Rehearsal {
     pub(super) subject: Subject,
+    source: String,
+    /// Where it is drilled.
+    pub(super) server: &'static Cluster,
     /// Further lines of the drill's policy.
     policy: String,
 }
@@ -34,13 +37,8 @@ impl Rehearsal {
         policy: &str,
     ) -> Self {
         let server = tokio::task::spawn_blocking(standby).await.unwrap();
-        let rehearsal = Self {
-            subject: Subject::of(cloud, clouds::cluster(), name, sql).await,
-            policy: policy.to_owned(),
-        };
-        rehearsal.drill_on(&server.url(SUPERUSER, SUPERUSER)).await;
-        rehearsal.back_up().await;
-        rehearsal
+        let subject = Subject::of(cloud, clouds::cluster(), name, sql).await;
+        Self::at(subject, server, policy).await
     }
 
     /// Of a database that `make` creates.
@@ -55,17 +53,46 @@ impl Rehearsal {
         tokio::task::spawn_blocking(move || make(cluster, name))
             .await
             .unwrap();
+        let subject = Subject {
+            cloud,
+            cluster,
+            name,
+        };
+        Self::at(subject, server, policy).await
+    }
+
+    /// Of a database that exists.
+    pub(super) async fn at(subject: Subject, server: &'static Cluster, policy: &str) -> Self {
+        let source = subject.url();
+        Self::made(subject, source, server, policy).await
+    }
+
+    /// The same under a name that is not the database's own.
+    pub(super) async fn from(subject: Subject, source: &str, server: &'static Cluster) -> Self {
+        Self::made(subject, source.to_owned(), server, "").await
+    }
+
+    async fn made(
+        subject: Subject,
+        source: String,
+        server: &'static Cluster,
+        policy: &str,
+    ) -> Self {
         let rehearsal = Self {
-            subject: Subject {
-                cloud,
-                cluster,
-                name,
-            },
+            subject,
+            source,
+            server,
             policy: policy.to_owned(),
         };
         rehearsal.drill_on(&server.url(SUPERUSER, SUPERUSER)).await;
         rehearsal.back_up().await;
         rehearsal
+    }
+
+    /// From now on it is drilled with this policy.
+    pub(super) async fn change_policy(&mut self, policy: &str) {
+        policy.clone_into(&mut self.policy);
+        self.drill_on(&self.server.url(SUPERUSER, SUPERUSER)).await;
     }
 
     async fn back_up(&self) {
@@ -94,7 +121,7 @@ impl Rehearsal {
             self.target(),
             self.policy
         );
-        self.subject.configure(&self.subject.url(), &extra).await;
+        self.subject.configure(&self.source, &extra).await;
     }
 
     /// Runs the state machine to its end; `more` is merged into its input.
@@ -151,7 +178,7 @@ impl Rehearsal {
     pub(super) async fn drill_with(&self, plant: impl FnOnce(&Cluster, &str)) -> Value {
         let drill = self.choose().await;
         self.step("restore", &drill).await.unwrap();
-        plant(standby(), drill["scratch"].as_str().unwrap());
+        plant(self.server, drill["scratch"].as_str().unwrap());
         self.step("check", &drill).await.unwrap();
         self.step("destroy", &drill).await.unwrap();
         let recorded = self.step("record", &drill).await.unwrap();
@@ -173,7 +200,7 @@ impl Rehearsal {
         self.keys("evidence", "-drill.json").await
     }
 
-    async fn read(&self, key: &str) -> Vec<u8> {
+    pub(super) async fn read(&self, key: &str) -> Vec<u8> {
         self.subject
             .cloud
             .object("VaultBucket", key)
@@ -212,13 +239,27 @@ impl Rehearsal {
         let output = ended.output.as_ref().unwrap();
         assert_eq!(output["databases"][0]["outcome"], "proven", "{output:#}");
         self.assert_nothing_left();
-        let name = ended.arn.rsplit(':').next().unwrap();
-        let messages = self.subject.cloud.published_messages().await.unwrap();
-        assert!(
-            !messages.iter().any(|it| it.text.contains(name)),
-            "somebody was woken"
-        );
+        let woken = self.messages(ended, "PageTopic").await;
+        assert!(woken.is_empty(), "somebody was woken: {woken:#?}");
+        // What is no failure and should be known is told by day.
+        let told = self.messages(ended, "NoticeTopic").await;
+        let missed = output["databases"][0]["missed"].as_array().unwrap();
+        assert_eq!(told.is_empty(), missed.is_empty(), "{missed:#?} {told:#?}");
+        for missed in missed {
+            assert!(told[0].contains(missed.as_str().unwrap()), "{}", told[0]);
+        }
         evidence
+    }
+
+    /// Texts of the messages about an execution.
+    pub(super) async fn messages(&self, ended: &Execution, topic: &str) -> Vec<String> {
+        let name = ended.arn.rsplit(':').next().unwrap();
+        let topic = self.subject.cloud.physical(topic).unwrap();
+        let messages = self.subject.cloud.published_messages().await.unwrap();
+        let about = messages
+            .into_iter()
+            .filter(|it| it.topic_arn == topic && it.text.contains(name));
+        about.map(|it| it.text).collect()
     }
 
     /// The run failed, somebody was told, and no verdict of any drill has passed. The evidence,
@@ -229,40 +270,41 @@ impl Rehearsal {
         for verdict in self.drill_verdicts().await {
             assert_ne!(verdict["verdict"], "passed", "{verdict:#}");
         }
-        let name = ended.arn.rsplit(':').next().unwrap();
-        let messages = self.subject.cloud.published_messages().await.unwrap();
-        let mut told = messages.iter().filter(|it| it.text.contains(name));
-        let message = told
-            .next()
-            .unwrap_or_else(|| panic!("nobody was told\n{}", self.story()));
-        for says in says {
-            assert!(
-                message.text.contains(says),
-                "{says:?} is not in:\n{}\n{}",
-                message.text,
-                self.story()
-            );
-        }
+        self.assert_told(ended, says).await;
         self.subject.assert_no_secret(ended).await;
     }
 
-    /// Of all drills of this test: their scratch databases are named by their ids.
+    /// Somebody was woken, and told all of that.
+    pub(super) async fn assert_told(&self, ended: &Execution, says: &[&str]) {
+        let told = self.messages(ended, "PageTopic").await;
+        let mut alerts = told.iter().filter(|it| it.starts_with("Lifeboat: "));
+        let Some(alert) = alerts.next() else {
+            panic!("nobody was told\n{}", self.story())
+        };
+        for says in says {
+            let story = self.story();
+            assert!(
+                alert.contains(says),
+                "{says:?} is not in:\n{alert}\n{story}"
+            );
+        }
+    }
+
+    /// Of all drills of this test: scratch databases and roles are named by their ids.
     pub(super) fn assert_nothing_left(&self) {
-        let left = standby()
-            .psql(
-                "postgres",
-                "SELECT datname FROM pg_database WHERE datname LIKE 'lifeboat_drill_%'",
-            )
-            .unwrap();
+        let sql = "SELECT datname FROM pg_database WHERE datname LIKE 'lifeboat_drill_%'
+             UNION ALL SELECT rolname || ' ' || shobj_description(oid, 'pg_authid')
+             FROM pg_roles WHERE shobj_description(oid, 'pg_authid') LIKE 'lifeboat drill role %'";
+        let left = self.server.psql("postgres", sql).unwrap();
         let own = self.subject.cloud.logs("drill");
-        for scratch in left.lines() {
+        for left in left.lines() {
             // Others drill at the same time.
-            let id = scratch.rsplit('_').next().unwrap();
+            let id = left.rsplit(['_', '-']).next().unwrap();
             let of_this = format!("\"database\":\"{}\"", self.subject.name);
             let is_ours = own
                 .lines()
                 .any(|it| it.contains(id) && it.contains(&of_this));
-            assert!(!is_ours, "{scratch} is still there\n{}", self.story());
+            assert!(!is_ours, "{left} is still there\n{}", self.story());
         }
     }
 

@@ -67,7 +67,7 @@ async fn a_live_publishers_slot_survives_drill_and_teardown() {
     // The source's own subscription holds on.
     let own = rehearsal
         .subject
-        .sql("SELECT subname || subenabled FROM pg_subscription");
+        .sql("SELECT subname || subenabled FROM pg_subscription s JOIN pg_database d ON d.oid = subdbid WHERE datname = current_database()");
     assert_eq!(own, "livetrue");
     let none = "SELECT count(*) FROM pg_subscription";
     assert_eq!(standby().psql("postgres", none).unwrap(), "0");

@@ -1,5 +1,6 @@
 //! Drills as the schedules start them.
 
+use ::drill::evidence::Evidence;
 use serde_json::{Value, json};
 
 use super::rehearsal::Rehearsal;
@@ -52,6 +53,7 @@ async fn the_first_weekday_of_the_month_drills_an_old_backup_too() {
         .drill(&json!({"kind": "monthly", "started_by": "Ada"}))
         .await;
     rehearsal.assert_proven(&ended).await;
+    assert_each_is_timed_on_its_own(&rehearsal).await;
     let output = ended.output.unwrap();
     let drilled: Vec<&Value> = output["databases"]
         .as_array()
@@ -77,6 +79,69 @@ async fn the_first_weekday_of_the_month_drills_an_old_backup_too() {
     };
     assert!(due("05-01") && due("08-03"));
     assert!(!due("08-01") && !due("05-04"));
+    assert_waits_for_a_business_day(&rehearsal).await;
+}
+
+/// The second of a run's drills has waited for the first, and that is none of its own time.
+async fn assert_each_is_timed_on_its_own(rehearsal: &Rehearsal) {
+    let mut both: Vec<Evidence> = Vec::new();
+    for key in rehearsal.evidence_keys().await {
+        both.push(serde_json::from_slice(&rehearsal.read(&key).await).unwrap());
+    }
+    both.sort_by_key(|it| it.timing.begun_at);
+    let [first, second] = &both[..] else {
+        panic!("{} drills", both.len())
+    };
+    assert_eq!(first.drill.started_at, second.drill.started_at);
+    assert!(second.timing.begun_at > first.finished_at - jiff::SignedDuration::from_secs(1));
+    for drill in &both {
+        let seconds = drill.finished_at.duration_since(drill.timing.begun_at);
+        let whole = drill.timing.budgets.iter().find(|it| it.name == "total");
+        assert_eq!(whole.unwrap().seconds, Some(seconds.as_secs_f64()));
+        assert!(drill.timing.measured_rto_seconds.unwrap() <= seconds.as_secs_f64());
+        let prepare = &drill.timing.steps[0];
+        assert_eq!(
+            (prepare.name.as_str(), prepare.started_at),
+            ("prepare", drill.timing.begun_at)
+        );
+    }
+}
+
+/// With all of the month's days so far as holidays, today included.
+async fn assert_waits_for_a_business_day(rehearsal: &Rehearsal) {
+    let cloud = rehearsal.subject.cloud;
+    let now = jiff::Timestamp::try_from(std::time::SystemTime::now()).unwrap();
+    let today = now.to_zoned(jiff::tz::TimeZone::UTC).date();
+    let days: Vec<String> = (1..=today.day())
+        .map(|day| format!("'{}'", today.with().day(day).build().unwrap()))
+        .collect();
+    let file = cloud.home().join("layer/lifeboat.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let holidays = format!("holidays = [{}]\n{text}", days.join(", "));
+    std::fs::write(&file, holidays).unwrap();
+    let scheduled = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let input = json!({"kind": "monthly", "scheduled_time": scheduled});
+    // A warm function has read the other configuration only for that invocation.
+    let execution = cloud.start_execution("DrillMachine", &input).await.unwrap();
+    let request = json!({"executionArn": execution, "maxResults": 1000});
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        let target = "AWSStepFunctions.GetExecutionHistory";
+        let history = cloud
+            .api("states", target, &request)
+            .await
+            .unwrap()
+            .to_string();
+        if history.contains("WaitForBusinessDay") {
+            assert!(!history.contains("EachDrill"), "{history}");
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{history}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    cloud.stop_execution(&execution).await.unwrap();
+    rehearsal.subject.wait(&execution).await;
+    std::fs::write(&file, text).unwrap();
 }
 
 #[tokio::test]
@@ -100,15 +165,33 @@ async fn a_wrong_input_gets_an_answer_that_a_person_understands() {
             rehearsal.input(&json!({"backup_id": "yesterday"})),
             "\"yesterday\" is not a backup id",
         ),
+        (json!("drill it"), "invalid type: string"),
     ] {
         let cloud = rehearsal.subject.cloud;
         let ended = cloud.run("DrillMachine", &input).await.unwrap();
-        assert_eq!(ended.status, "FAILED", "{input}");
-        let name = ended.arn.rsplit(':').next().unwrap();
-        let messages = cloud.published_messages().await.unwrap();
-        let told = messages
-            .iter()
-            .any(|it| it.text.contains(name) && it.text.contains(says));
-        assert!(told, "{input}: {ended:#?}\n{}", rehearsal.story());
+        assert_eq!(
+            (ended.status.as_str(), ended.error.as_deref()),
+            ("FAILED", Some("NotStarted"))
+        );
+        let cause = ended.cause.as_deref().unwrap();
+        assert!(cause.contains(says), "{input}: {cause}");
+        // Whoever typed it is there to read it.
+        let woken = rehearsal.messages(&ended, "PageTopic").await;
+        assert!(woken.is_empty(), "{input}: {woken:#?}");
     }
+    // Nobody reads what a schedule is answered.
+    let now = jiff::Timestamp::try_from(std::time::SystemTime::now()).unwrap();
+    let input = json!({"databases": ["no-such"], "scheduled_time": now});
+    let ended = rehearsal
+        .subject
+        .cloud
+        .run("DrillMachine", &input)
+        .await
+        .unwrap();
+    assert_eq!(
+        (ended.status.as_str(), ended.error.as_deref()),
+        ("FAILED", Some("Refused"))
+    );
+    let says = ["lifeboat.toml does not know no-such"];
+    rehearsal.assert_told(&ended, &says).await;
 }
