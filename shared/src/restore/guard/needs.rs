@@ -163,7 +163,14 @@ fn until_closed(mut rest: &str, quote: char) -> (String, &str) {
 
 /// `a, "B ""c"""` after the first of these words, without those that every server has.
 fn names_after(tokens: &[Token], words: &[&str]) -> Vec<String> {
-    const BUILTIN: [&str; 4] = ["PUBLIC", "CURRENT_USER", "CURRENT_ROLE", "SESSION_USER"];
+    // Of a mapping for everybody, `pg_dump` writes it as a name; no role can have it.
+    const BUILTIN: [&str; 5] = [
+        "PUBLIC",
+        "public",
+        "CURRENT_USER",
+        "CURRENT_ROLE",
+        "SESSION_USER",
+    ];
     let Some(place) = tokens.iter().position(|it| it.is_one_of(words)) else {
         return Vec::new();
     };
@@ -251,7 +258,7 @@ mod tests {
                 "CREATE USER MAPPING FOR \"odd one\" SERVER far OPTIONS (\"user\" 'x');\n",
                 &["odd one"][..],
             ),
-            ("CREATE USER MAPPING FOR PUBLIC SERVER far;\n", &[]),
+            ("CREATE USER MAPPING FOR public SERVER far;\n", &[]),
         ] {
             check("USER MAPPING", definition, expected);
         }
