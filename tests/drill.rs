@@ -11,6 +11,7 @@ mod application;
 mod by_shell;
 mod interrupted;
 mod kinds;
+mod late;
 mod left_behind;
 mod page;
 mod planted;

@@ -1,6 +1,7 @@
 //! The deployed stack, judged from the template as the deployment translates it.
 
 mod alarms;
+mod functions;
 mod machines;
 mod permissions;
 mod survival;

@@ -28,14 +28,14 @@ fn role_statements() -> Vec<(&'static str, &'static Value)> {
     statements
 }
 
-fn allowed() -> Vec<(&'static str, &'static Value)> {
+pub(super) fn allowed() -> Vec<(&'static str, &'static Value)> {
     role_statements()
         .into_iter()
         .filter(|(_, statement)| statement["Effect"] == "Allow")
         .collect()
 }
 
-fn actions(statement: &Value) -> Vec<&str> {
+pub(super) fn actions(statement: &Value) -> Vec<&str> {
     listed(&statement["Action"])
         .into_iter()
         .map(|it| it.as_str().unwrap())
@@ -43,7 +43,7 @@ fn actions(statement: &Value) -> Vec<&str> {
 }
 
 /// `Bucket/prefix*` for what `${Bucket.Arn}/prefix*` says; other resources as JSON.
-fn resource_names(statement: &Value) -> Vec<String> {
+pub(super) fn resource_names(statement: &Value) -> Vec<String> {
     listed(&statement["Resource"])
         .into_iter()
         .map(|resource| match resource["Fn::Sub"].as_str() {
@@ -125,112 +125,6 @@ fn only_log_delivery_and_the_network_know_no_resource() {
     }
 }
 
-/// Everything that a role may do, with what it may do it to.
-fn may(role: &str) -> BTreeMap<&'static str, Vec<String>> {
-    let mut may: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for (_, statement) in allowed().into_iter().filter(|(it, _)| *it == role) {
-        for action in actions(statement) {
-            may.entry(action)
-                .or_default()
-                .extend(resource_names(statement));
-        }
-    }
-    may
-}
-
-#[test]
-fn dump_creates_backups_and_can_do_nothing_else() {
-    let may = may("DumpFunctionRole");
-    let secrets = "arn:AWS::Partition}:secretsmanager:AWS::Region}:AWS::AccountId}:secret:lifeboat/database/*";
-    let vault_key = r#"{"Fn::GetAtt":["VaultKey","Arn"]}"#;
-    let log = r#"{"Fn::GetAtt":["DumpFunctionLogGroup","Arn"]}"#;
-    let expected = [
-        ("kms:Decrypt", vault_key),
-        ("kms:GenerateDataKey", vault_key),
-        ("logs:CreateLogStream", log),
-        ("logs:PutLogEvents", log),
-        ("s3:AbortMultipartUpload", "VaultBucket/backups/*"),
-        ("s3:PutObject", "VaultBucket/backups/*"),
-        ("secretsmanager:GetSecretValue", secrets),
-    ];
-    assert_eq!(
-        may,
-        expected
-            .map(|(action, resource)| (action, vec![resource.to_owned()]))
-            .into()
-    );
-}
-
-/// It cannot write a backup or a verdict, and reaches no database but the targets.
-#[test]
-fn restore_reads_backups_and_writes_evidence_and_plans() {
-    let may = may("RestoreFunctionRole");
-    let names: Vec<&str> = may.keys().copied().collect();
-    let expected = [
-        "kms:Decrypt",
-        "kms:GenerateDataKey",
-        "logs:CreateLogStream",
-        "logs:PutLogEvents",
-        "s3:GetObject",
-        "s3:GetObjectVersion",
-        "s3:ListBucket",
-        "s3:ListBucketVersions",
-        "s3:PutObject",
-        "secretsmanager:GetSecretValue",
-        "sns:Publish",
-        "states:SendTaskFailure",
-        "states:SendTaskSuccess",
-    ];
-    assert_eq!(names, expected);
-    let written = ["VaultBucket/evidence/*", "WorkBucket/plans/*"];
-    assert_eq!(may["s3:PutObject"], written);
-    let secrets = may["secretsmanager:GetSecretValue"].join(" ");
-    assert!(secrets.contains("lifeboat/target/*") && !secrets.contains("lifeboat/database"));
-    for answer in ["states:SendTaskFailure", "states:SendTaskSuccess"] {
-        assert_eq!(may[answer].len(), 1);
-        assert!(may[answer][0].ends_with(":stateMachine:AWS::StackName}-restore"));
-    }
-}
-
-/// It cannot write a backup or a plan, and reaches no database but the targets.
-#[test]
-fn drill_reads_backups_and_writes_verdicts_evidence_and_its_own_steps() {
-    let may = may("DrillFunctionRole");
-    let names: Vec<&str> = may.keys().copied().collect();
-    let expected = [
-        "kms:Decrypt",
-        "kms:GenerateDataKey",
-        "logs:CreateLogStream",
-        "logs:PutLogEvents",
-        "s3:GetObject",
-        "s3:GetObjectVersion",
-        "s3:ListBucket",
-        "s3:ListBucketVersions",
-        "s3:PutObject",
-        "secretsmanager:GetSecretValue",
-    ];
-    assert_eq!(names, expected);
-    let written = [
-        "VaultBucket/verdicts/*",
-        "VaultBucket/evidence/*",
-        "WorkBucket/drills/*",
-    ];
-    assert_eq!(may["s3:PutObject"], written);
-    let read = [
-        "VaultBucket/backups/*",
-        "VaultBucket/verdicts/*",
-        "VaultBucket/evidence/*",
-        "WorkBucket/drills/*",
-    ];
-    assert_eq!(may["s3:GetObject"], read);
-    assert_eq!(may["s3:GetObjectVersion"], read[..3]);
-    let secrets = &may["secretsmanager:GetSecretValue"];
-    assert_eq!(secrets.len(), 3);
-    assert!(secrets[0].contains("lifeboat/identity-"));
-    assert!(secrets[1].ends_with(":secret:lifeboat/target/*"));
-    assert!(secrets[2].ends_with(":secret:lifeboat/channel/drill-*"));
-}
-
 #[test]
 fn the_vaults_key_serves_dump_only_through_the_vault() {
     for (role, statement) in allowed() {
@@ -252,32 +146,6 @@ fn the_vaults_key_serves_dump_only_through_the_vault() {
             );
         }
     }
-}
-
-#[test]
-fn the_first_path_segment_decides_who_writes() {
-    let mut writers: BTreeSet<(String, &str)> = BTreeSet::new();
-    for (role, statement) in allowed() {
-        if actions(statement).contains(&"s3:PutObject") {
-            writers.extend(resource_names(statement).into_iter().map(|it| (it, role)));
-        }
-    }
-    let expected = [
-        ("VaultBucket/backups/*", "DumpFunctionRole"),
-        ("VaultBucket/evidence/*", "DrillFunctionRole"),
-        ("VaultBucket/evidence/*", "RestoreFunctionRole"),
-        ("VaultBucket/verdicts/*", "DrillFunctionRole"),
-        ("VaultBucket/verdicts/*", "VerifyFunctionRole"),
-        ("WorkBucket/drills/*", "DrillFunctionRole"),
-        ("WorkBucket/plans/*", "RestoreFunctionRole"),
-        ("WorkBucket/verify/*", "VerifyFunctionRole"),
-    ];
-    assert_eq!(
-        writers,
-        expected
-            .map(|(resource, role)| (resource.to_owned(), role))
-            .into()
-    );
 }
 
 #[test]
