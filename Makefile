@@ -44,12 +44,15 @@ RESTORE := $(foreach option,DATABASE BACKUP POINT TABLES INTO VAULT WORK TARGET,
 restore: programs ## Restore the latest backup, or BACKUP=, POINT=, TABLES=, into a new database or TARGET_URL=
 	@$(BIN)/localcloud restore $(RESTORE) $(if $(YES),--yes)
 
+# Tests mostly wait: for servers to start, for state machines, for what they have delayed.
+TEST_THREADS ?= $(shell expr 2 \* $$(nproc))
+
 .PHONY: test
 test: setup ## Run every test but those that take minutes each
 	@infra/debian_packages.sh $(BROWSER)
 	@echo "test: compile (minutes the first time)"
 	@cargo build $(CARGO_LOCAL) --workspace --all-targets
-	@cargo test $(CARGO_LOCAL) --workspace
+	@RUST_TEST_THREADS=$(TEST_THREADS) cargo test $(CARGO_LOCAL) --workspace
 
 .PHONY: slow
 slow: test ## Run every test: also kills, cuts and deadlines of restores and drills
