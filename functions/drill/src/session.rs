@@ -138,7 +138,15 @@ fn unanswered(error: PgError, share: Duration) -> Unanswered {
             Some("08" | "57") => Unanswered::Lost(PgError::Server(error)),
             _ => Unanswered::Refused(error),
         },
-        error => Unanswered::Lost(error),
+        error @ (PgError::UnknownHost { .. }
+        | PgError::Unreachable { .. }
+        | PgError::NoTls { .. }
+        | PgError::UntrustedTls { .. }
+        | PgError::Authentication { .. }
+        | PgError::AuthenticationMethod { .. }
+        | PgError::Lost(_)
+        | PgError::Protocol(_)
+        | PgError::Pooled(_)) => Unanswered::Lost(error),
     }
 }
 
