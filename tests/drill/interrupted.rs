@@ -88,6 +88,7 @@ async fn assert_the_next_one_is_proven(rehearsal: &Rehearsal) {
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_drill_that_is_killed_while_it_restores_is_told_as_interrupted() {
     let alone = clouds::alone().await;
     let rehearsal = Rehearsal::of(
@@ -111,6 +112,7 @@ async fn a_drill_that_is_killed_while_it_restores_is_told_as_interrupted() {
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_drill_that_is_killed_while_it_checks_is_told_as_interrupted() {
     let policy = "
         [[database.drill.sql]]
@@ -159,6 +161,7 @@ async fn a_network_that_is_cut_in_the_proof_ends_the_drill_as_interrupted() {
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_server_that_restarts_is_survived_or_told_and_the_next_drill_is_proven() {
     let own: &'static Cluster = Box::leak(Box::new(
         Cluster::temporary(Major::debian().unwrap()).unwrap(),
@@ -198,6 +201,7 @@ fn failing(method: Method, path: &str) -> Fault {
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_bucket_that_fails_is_told_as_what_may_pass_and_the_drill_goes_on_from_there() {
     let alone = clouds::alone().await;
     let sql = "CREATE TABLE t AS SELECT generate_series(1, 100) AS i";
@@ -266,6 +270,7 @@ async fn killed_at(rehearsal: &Rehearsal, method: Method, path: &str) -> localcl
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_drill_that_is_killed_while_it_chooses_tears_down_or_records_is_not_proven_and_told() {
     let alone = clouds::alone().await;
     let sql = "CREATE TABLE t AS SELECT 1 AS i";
@@ -293,6 +298,7 @@ async fn a_drill_that_is_killed_while_it_chooses_tears_down_or_records_is_not_pr
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_drill_that_somebody_stops_is_told_proves_nothing_and_leaves_what_carries_its_mark() {
     let slow = slow_to_fill("stopped", 1, 2.0);
     let rehearsal = Rehearsal::new("drill-stopped", &slow, "").await;

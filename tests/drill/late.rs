@@ -27,6 +27,7 @@ async fn brisk() -> &'static Cloud {
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_restore_of_several_invocations_ends_proven() {
     let cloud = brisk().await;
     let policy = "connections = 1";
@@ -46,6 +47,7 @@ async fn a_restore_of_several_invocations_ends_proven() {
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_job_that_fits_into_no_invocation_ends_the_drill_and_is_cleaned_up() {
     let cloud = brisk().await;
     let rehearsal =
@@ -61,6 +63,7 @@ async fn a_job_that_fits_into_no_invocation_ends_the_drill_and_is_cleaned_up() {
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_drill_that_takes_longer_than_its_policy_allows_is_ended_by_its_own_time() {
     let policy = "give_up_minutes = 5";
     let sql = "CREATE TABLE t AS SELECT 1 AS i";
@@ -111,6 +114,7 @@ async fn a_drill_that_takes_longer_than_its_policy_allows_is_ended_by_its_own_ti
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn what_answers_too_late_leaves_its_own_check_open_and_no_other() {
     let application = Application::start("too-late");
     let slow = application.check("slow", "/slow", "allow_private = true");

@@ -72,7 +72,7 @@ async fn a_lost_coordinator_and_a_truncated_table_leave_no_backup_and_the_next_r
         assert!(proxy.cut(first + COORDINATOR, Cut::Reset));
         first = proxy.connections().len();
         // Without the coordinator's locks nothing holds this up.
-        subject.sql("SET lock_timeout = '5s'; TRUNCATE narrow");
+        subject.sql("SET lock_timeout = '20s'; TRUNCATE narrow");
         proxy.resume();
     }
     let ended = subject.wait(&execution).await;
@@ -164,7 +164,7 @@ async fn a_table_created_and_truncated_around_the_snapshot_is_not_backed_up_empt
     subject.sql("CREATE TABLE late AS SELECT i FROM generate_series(1, 100) i");
     proxy.resume();
     assert!(reached(PLANNER, 1_000), "{:?}", proxy.connections());
-    subject.sql("SET lock_timeout = '5s'; TRUNCATE late; INSERT INTO late VALUES (1)");
+    subject.sql("SET lock_timeout = '20s'; TRUNCATE late; INSERT INTO late VALUES (1)");
     proxy.resume();
     let ended = subject.wait(&execution).await;
     let manifest = subject.assert_verified(&ended).await;

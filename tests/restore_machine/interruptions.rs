@@ -51,6 +51,7 @@ pub(super) fn slow_to_index(n: u32, seconds: f32) -> String {
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_restore_of_four_invocations_ends_proven() {
     let cloud = brisk().await;
     let rescue = Rescue::of(cloud, "four-invocations", &slow_to_index(8, 4.0)).await;
@@ -72,6 +73,7 @@ async fn a_restore_of_four_invocations_ends_proven() {
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_killed_restore_leaves_a_marked_target_and_the_next_one_is_clean() {
     let alone = clouds::alone().await;
     let rescue = Rescue::of(alone.cloud, "killed-restore", &slow_to_index(4, 2.0)).await;
@@ -149,6 +151,7 @@ fn failing(method: Method, path: &str) -> Fault {
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_bucket_that_fails_in_the_middle_marks_the_target_and_the_next_one_is_clean() {
     let alone = clouds::alone().await;
     let rescue = Rescue::of(alone.cloud, "bucket-gone", SHOP).await;
@@ -183,6 +186,7 @@ async fn a_bucket_that_fails_in_the_middle_marks_the_target_and_the_next_one_is_
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn evidence_that_cannot_be_written_is_told_although_the_copy_is_equal() {
     let alone = clouds::alone().await;
     let rescue = Rescue::of(alone.cloud, "no-evidence", SHOP).await;

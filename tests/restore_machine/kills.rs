@@ -88,6 +88,7 @@ async fn killed(rescue: &Rescue, execution: &str) -> Execution {
 }
 
 #[tokio::test]
+#[ignore = "minutes: make slow"]
 async fn a_function_that_is_killed_at_any_step_claims_nothing_that_is_not_so() {
     let alone = clouds::alone().await;
     let rescue = Rescue::of(alone.cloud, "killed-steps", &slow_to_index(1, 2.0)).await;
