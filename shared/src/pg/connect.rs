@@ -17,7 +17,7 @@ use crate::database_url::{DatabaseUrl, Tls};
 
 /// Covers a serverless compute that has to wake up first.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Together: who does not answer for 50 s is gone. The server is asked for the same
+/// Together: who answers no probe for 50 s is gone. The server is asked for the same
 /// ([`super::session`]).
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(20);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -196,15 +196,16 @@ fn refused(url: &DatabaseUrl, source: ServerError) -> PgError {
 
 /// A statement may take an hour without a byte: keepalives hold its connection open in whatever
 /// lies between (a NAT gateway of AWS forgets it after 350 s), and tell when the other side is gone.
+///
+/// No `TCP_USER_TIMEOUT`: it would also end a connection whose server lives and does not read
+/// rows for a while, behind a lock or a slow disk (Linux, `tcp_probe_timer`).
 fn keep_alive(socket: &TcpStream) -> io::Result<()> {
     let socket = socket2::SockRef::from(socket);
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_RETRIES);
-    socket.set_tcp_keepalive(&keepalive)?;
-    let gone = KEEPALIVE_IDLE + KEEPALIVE_INTERVAL * KEEPALIVE_RETRIES;
-    socket.set_tcp_user_timeout(Some(gone))
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 pub(super) fn open_stream(url: &DatabaseUrl) -> Result<Stream, PgError> {
@@ -242,4 +243,30 @@ pub(super) fn open_stream(url: &DatabaseUrl) -> Result<Stream, PgError> {
         }
     }
     Err(unreachable(last))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_silent_server_is_probed_and_one_that_only_does_not_read_is_waited_for() {
+        let server = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = format!(
+            "postgresql://u:p@127.0.0.1:{}/db",
+            server.local_addr().unwrap().port()
+        );
+        let url = DatabaseUrl::parse(&url).unwrap();
+        let Stream::Tcp(socket) = open_stream(&url).unwrap() else {
+            panic!("not by TCP");
+        };
+        let socket = socket2::SockRef::from(&socket);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_RETRIES);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), None);
+    }
 }
