@@ -8,28 +8,33 @@ use tokio::sync::mpsc;
 
 use crate::store::{Bucket, ByteStream, StoreError, StoreErrorKind};
 
-/// Pieces on their way to one thread. The HTTP client makes pieces of at most 417 KB.
-const PIECES: usize = 16;
+/// Pieces that reach a thread together: waking it for each would cost more than they are.
+/// TLS makes pieces of 16 KB, the HTTP client of at most 417 KB.
+const BATCH_BYTES: usize = 256 << 10;
+/// Batches on their way to one thread.
+const BATCHES: usize = 4;
 /// How often a body that breaks off is taken up where it broke.
 const REOPENS_MAX: u32 = 4;
 
 /// The reading end: blocks until a piece is there.
 #[derive(Debug)]
 pub struct Body {
-    pieces: mpsc::Receiver<Option<Bytes>>,
+    batches: mpsc::Receiver<Option<Vec<Bytes>>>,
+    batch: std::vec::IntoIter<Bytes>,
     piece: Bytes,
     is_at_end: bool,
 }
 
 /// The feeding end. Dropped before [`Feed::end`], it makes the reading end fail.
 #[derive(Debug)]
-pub struct Feed(mpsc::Sender<Option<Bytes>>);
+pub struct Feed(mpsc::Sender<Option<Vec<Bytes>>>);
 
 /// Both ends.
 pub fn body() -> (Feed, Body) {
-    let (sender, pieces) = mpsc::channel(PIECES);
+    let (sender, batches) = mpsc::channel(BATCHES);
     let body = Body {
-        pieces,
+        batches,
+        batch: Vec::new().into_iter(),
         piece: Bytes::new(),
         is_at_end: false,
     };
@@ -39,8 +44,12 @@ pub fn body() -> (Feed, Body) {
 impl BufRead for Body {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.piece.is_empty() && !self.is_at_end {
-            match self.pieces.blocking_recv() {
-                Some(Some(piece)) => self.piece = piece,
+            if let Some(piece) = self.batch.next() {
+                self.piece = piece;
+                continue;
+            }
+            match self.batches.blocking_recv() {
+                Some(Some(batch)) => self.batch = batch.into_iter(),
                 Some(None) => self.is_at_end = true,
                 None => return Err(io::ErrorKind::BrokenPipe.into()),
             }
@@ -83,6 +92,7 @@ impl Source<'_> {
         let (mut body, length) = opened;
         let mut at = 0;
         let mut reopens = 0;
+        let (mut batch, mut batch_bytes) = (Vec::new(), 0);
         loop {
             let reason = match body.next().await {
                 Some(Ok(piece)) => {
@@ -90,13 +100,20 @@ impl Source<'_> {
                     for counter in self.fetched_bytes {
                         counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
                     }
-                    if feed.0.send(Some(piece)).await.is_err() {
-                        // The reader has seen enough.
-                        return Ok(());
+                    batch_bytes += piece.len();
+                    batch.push(piece);
+                    if batch_bytes >= BATCH_BYTES {
+                        batch_bytes = 0;
+                        let batch = std::mem::take(&mut batch);
+                        if feed.0.send(Some(batch)).await.is_err() {
+                            // The reader has seen enough.
+                            return Ok(());
+                        }
                     }
                     continue;
                 }
                 None if at >= length => {
+                    let _reader_is_gone = feed.0.send(Some(batch)).await;
                     let _reader_is_gone = feed.0.send(None).await;
                     return Ok(());
                 }
@@ -115,5 +132,40 @@ impl Source<'_> {
             }
             (body, _) = self.bucket.open(self.key, self.version_id, at).await?;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the reading end gets of these pieces, fed as they come from the network.
+    fn read_back(pieces: Vec<Bytes>, is_ended: bool) -> io::Result<Vec<u8>> {
+        let (feed, mut body) = body();
+        let feeding = std::thread::spawn(move || {
+            for piece in pieces {
+                feed.0.blocking_send(Some(vec![piece])).unwrap();
+            }
+            if is_ended {
+                feed.0.blocking_send(None).unwrap();
+            }
+        });
+        let mut read = Vec::new();
+        let done = body.read_to_end(&mut read);
+        feeding.join().unwrap();
+        done.map(|_| read)
+    }
+
+    #[test]
+    fn every_byte_comes_through_in_order_and_an_unended_body_is_an_error() {
+        let pieces = || (0..40_u8).map(|it| Bytes::from(vec![it; 70_000]));
+        let whole: Vec<u8> = pieces().flatten().collect();
+        assert_eq!(read_back(pieces().collect(), true).unwrap(), whole);
+        assert_eq!(read_back(Vec::new(), true).unwrap(), b"");
+        let with_empty = vec![Bytes::new(), Bytes::from_static(b"x"), Bytes::new()];
+        assert_eq!(read_back(with_empty, true).unwrap(), b"x");
+
+        let broken = read_back(pieces().collect(), false).unwrap_err();
+        assert_eq!(broken.kind(), io::ErrorKind::BrokenPipe);
     }
 }

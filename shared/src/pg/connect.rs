@@ -35,6 +35,7 @@ impl Connection {
             backend_pid: 0,
             secret: Vec::new(),
             stall: CONNECT_TIMEOUT,
+            gather: false,
         };
         connection.set_timeouts(CONNECT_TIMEOUT)?;
         connection.start_up(url)?;

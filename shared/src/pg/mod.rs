@@ -29,6 +29,10 @@ pub use session::{TIMEOUTS_OFF, pin_loading, pin_reading};
 
 /// Large enough that a read costs little beside what is done with its bytes.
 const BUFFER_BYTES: usize = 256 << 10;
+/// A server sends rows 8 KB at a time. To wake up for each would cost both sides more than the
+/// rows do, so that after a short piece a moment is let pass, in which more of them gather.
+const GATHER_BYTES: usize = 64 << 10;
+const GATHER: Duration = Duration::from_micros(200);
 /// No row of an ordinary query and no message is larger; copied rows have no limit.
 const MESSAGE_BYTES_MAX: usize = 256 << 20;
 
@@ -45,6 +49,8 @@ pub struct Connection {
     /// What a request to cancel has to show.
     secret: Vec<u8>,
     stall: Duration,
+    /// Rows are coming: many, and no answer that somebody waits for.
+    gather: bool,
 }
 
 enum Stream {
@@ -148,6 +154,16 @@ impl Connection {
         mut receive: impl FnMut(&[u8], bool) -> Result<(), E>,
     ) -> Result<(), CopyError<E>> {
         self.send_query(sql)?;
+        self.gather = true;
+        let done = self.receive_copy(&mut receive);
+        self.gather = false;
+        done
+    }
+
+    fn receive_copy<E>(
+        &mut self,
+        receive: &mut impl FnMut(&[u8], bool) -> Result<(), E>,
+    ) -> Result<(), CopyError<E>> {
         let mut failure = None;
         let mut is_complete = false;
         loop {
@@ -272,6 +288,9 @@ impl Connection {
             0 => Err(PgError::Lost(std::io::ErrorKind::UnexpectedEof.into())),
             n => {
                 self.end += n;
+                if self.gather && n < GATHER_BYTES {
+                    std::thread::sleep(GATHER);
+                }
                 Ok(())
             }
         }

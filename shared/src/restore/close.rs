@@ -17,8 +17,15 @@ pub(super) async fn finish(
     let own = own_comment(backup);
     let (target, order) = (target.clone(), order.clone());
     blocking(move || {
-        let mut connection = open(&target)?;
-        Ledger::of(&order).remove(&mut connection, &order, own)
+        let ledger = Ledger::of(&order);
+        if order.staging_schema.is_none() {
+            return ledger.remove(&mut open(&target)?, &order, own);
+        }
+        // One transaction leaves no setting behind, whatever it goes through: no need to look.
+        let mut connection = Connection::open(&target, STALL).map_err(RestoreError::Connect)?;
+        ask::query(&mut connection, "to begin", IN_UTF8)?;
+        ledger.remove(&mut connection, &order, own)?;
+        ask::query(&mut connection, "to remove its ledger", "COMMIT").map(drop)
     })
     .await
 }
@@ -47,6 +54,12 @@ pub(super) async fn abandon(
     })
     .await
 }
+
+/// The name of a staging schema is text; these two encodings have no way from UTF-8.
+const IN_UTF8: &str = "BEGIN READ WRITE; SET LOCAL standard_conforming_strings = on;
+    SELECT set_config('client_encoding', 'UTF8', true) FROM pg_catalog.pg_database
+    WHERE datname = current_database()
+      AND pg_catalog.pg_encoding_to_char(encoding) NOT IN ('SQL_ASCII', 'MULE_INTERNAL')";
 
 fn open(target: &DatabaseUrl) -> Result<Connection, RestoreError> {
     let mut connection = connect(target, STALL)?;

@@ -32,6 +32,7 @@ pub(super) fn plan(toc: &TableOfContents, manifest: &Manifest, order: &Order) ->
             .collect(),
         jobs: Vec::new(),
         loads: HashMap::new(),
+        posts: HashMap::new(),
         bytes: HashMap::new(),
     };
     planner.serial(Stage::Pre, &[Part::Definition]);
@@ -72,6 +73,8 @@ struct Planner<'a> {
     jobs: Vec<Job>,
     /// Jobs that load rows of a family.
     loads: HashMap<i32, Vec<usize>>,
+    /// Jobs that make its indexes, constraints and the like.
+    posts: HashMap<i32, Vec<usize>>,
     /// Bytes of rows by relation.
     bytes: HashMap<i32, u64>,
 }
@@ -136,6 +139,10 @@ impl Planner<'_> {
             let work = Work::Statements(statements.collect());
             let job = self.push(stage, id, what, work);
             self.jobs[job].after.extend(previous);
+            if stage > Stage::Post {
+                // Some ANALYZE may still be running.
+                self.jobs[job].locks.push(Lock::Everything);
+            }
             previous = Some(job);
         }
     }
@@ -219,6 +226,7 @@ impl Planner<'_> {
                 let loads = self.loads.get(&family).cloned().unwrap_or_default();
                 let bytes = self.bytes.get(&relation).copied().unwrap_or_default();
                 let lock = self.lock(entry, family, relation);
+                self.posts.entry(family).or_default().push(job);
                 let job = &mut self.jobs[job];
                 job.after.extend(loads);
                 job.locks.push(lock);
@@ -304,7 +312,18 @@ impl Planner<'_> {
                 .filter(|place| self.selection.uses[*place].statement.is_some())
                 .collect();
             places.sort_unstable();
-            self.push_analyze(family, places, bytes);
+            let Some(job) = self.push_analyze(family, places, bytes) else {
+                continue;
+            };
+            // As soon as the family is complete: the largest would else keep all others waiting.
+            let (loads, posts) = (self.loads.get(&family), self.posts.get(&family));
+            let before = loads.into_iter().chain(posts).flatten().copied();
+            let job = &mut self.jobs[job];
+            job.after.extend(before);
+            job.after.sort_unstable();
+            job.after.dedup();
+            job.barrier = Stage::Data;
+            job.locks.push(Lock::Family(family));
         }
         let views: Vec<usize> = (0..self.toc.entries.len())
             .filter(|place| self.toc.entries[*place].is("MATERIALIZED VIEW DATA"))
@@ -315,12 +334,13 @@ impl Planner<'_> {
         }
     }
 
-    fn push_analyze(&mut self, id: i32, places: Vec<usize>, bytes: u64) {
-        let Some(first) = places.first() else { return };
+    fn push_analyze(&mut self, id: i32, places: Vec<usize>, bytes: u64) -> Option<usize> {
+        let first = places.first()?;
         let what = format!("ANALYZE of {}", describe(&self.toc.entries[*first]));
         let work = Work::Analyze(places);
         let job = self.push(Stage::Analyze, format!("analyze:{id}"), what, work);
         self.jobs[job].bytes = bytes / 10;
+        Some(job)
     }
 
     fn proof(&mut self, manifest: &Manifest, units: &[Unit]) {

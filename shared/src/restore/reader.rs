@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::RestoreError;
 use super::ask::{Fields, query};
-use super::connect::connect;
+use super::connect::connect_several;
 use super::run::lock;
 use super::staging::Limits;
 use crate::database_url::DatabaseUrl;
@@ -35,7 +35,8 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn open(target: &DatabaseUrl, limits: Limits) -> Result<Self, RestoreError> {
         let left = limits.until.saturating_duration_since(Instant::now());
-        let mut connection = connect(target, left.min(SILENCE_MAX) + GRACE)?;
+        let silence = left.min(SILENCE_MAX) + GRACE;
+        let (mut connection, others) = connect_several(target, silence)?;
         let sql = "SELECT current_setting('server_version_num'), pg_backend_pid()";
         let rows = query(&mut connection, "its version", sql)?;
         let mut row = Fields::of(rows.into_iter().next());
@@ -47,8 +48,15 @@ impl Reader {
             &pin_reading(version, "UTF8"),
         )?;
         let reason = Arc::default();
+        let mut watching = match others.into_iter().next() {
+            Some(other) => other,
+            None => Connection::open(target, GRACE).map_err(RestoreError::Connect)?,
+        };
+        watching
+            .set_timeouts(GRACE)
+            .map_err(RestoreError::Connect)?;
         let watcher = Watcher {
-            connection: Connection::open(target, GRACE).map_err(RestoreError::Connect)?,
+            connection: watching,
             cancel: connection.cancel(target),
             reason: Arc::clone(&reason),
             question: waiting_for(pid, limits.yield_after),

@@ -38,8 +38,12 @@ impl Session {
         if self.mode == Some(mode) {
             return Ok(());
         }
-        self.mode = None;
         let pins = context.pins.get(&mode).cloned().unwrap_or_default();
+        // What it was pinned for before does not hold any more.
+        let pins = match self.mode.take() {
+            Some(_) => [b"RESET ALL; ", &pins[..]].concat(),
+            None => pins,
+        };
         let pinned = self.connection.query(pins);
         pinned.map_err(|source| RestoreError::Query {
             doing: "to take the settings of the backup (encoding, lc_monetary, time zone, …)",
