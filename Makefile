@@ -48,8 +48,7 @@ restore: programs ## Restore the latest backup, or BACKUP=, POINT=, TABLES=, int
 TEST_THREADS ?= 3
 
 .PHONY: test
-test: setup ## Run every test but those that take minutes each
-	@infra/debian_packages.sh $(BROWSER)
+test: setup browser ## Run every test but those that take minutes each
 	@echo "test: compile (minutes the first time)"
 	@cargo build $(CARGO_LOCAL) --workspace --all-targets
 	@RUST_TEST_THREADS=$(TEST_THREADS) cargo test $(CARGO_LOCAL) --workspace
@@ -74,11 +73,15 @@ lint: .tools/infra/ready .tools/npm/asl-validator-4.0.0 ## Check formatting, cod
 	@.tools/npm/node_modules/.bin/asl-validator $(addprefix --json-path ,$(wildcard infra/*.asl.json))
 	@echo "lint: crates, licences and sources (cargo-deny)"
 	@$(LINT)/cargo-deny --locked check bans licenses sources
-	@echo "lint: cargo clippy"
-	@cargo clippy $(CARGO_LOCAL) --workspace --all-targets -- -D warnings
+	@$(MAKE) clippy
 	@echo "lint: infra/config/lifeboat.toml"
 	@cargo build $(CARGO_LOCAL) --workspace --all-targets
 	@$(BIN)/examples/check_config infra/config/lifeboat.toml
+
+.PHONY: clippy
+clippy: | debian
+	@echo "lint: cargo clippy"
+	@cargo clippy $(CARGO_LOCAL) --workspace --all-targets -- -D warnings
 
 # ---- Deploy
 
@@ -107,6 +110,10 @@ deploy: ## Deploy to the AWS account of the environment, and take a first backup
 .PHONY: setup
 setup: .tools/venv/ready
 
+# All that lint and test install, beside what clippy compiles: with -j, one waits while the other works.
+.PHONY: prepare
+prepare: setup browser .tools/infra/ready .tools/npm/asl-validator-4.0.0 clippy
+
 # Whatever of it is already there is left alone; without apt-get, only the missing names are told.
 DEBIAN := postgresql postgresql-contrib pgbouncer age zstd
 DEBIAN += $(if $(shell command -v cc),,build-essential)
@@ -118,6 +125,10 @@ BROWSER := chromium fonts-dejavu-core
 .PHONY: debian
 debian:
 	@infra/debian_packages.sh $(DEBIAN)
+
+.PHONY: browser
+browser: | debian
+	@infra/debian_packages.sh $(BROWSER)
 
 .tools/venv/ready: tests/localcloud/requirements.txt | debian
 	@echo "setup: Python packages of the local cloud"
@@ -136,7 +147,7 @@ debian:
 	@$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-.tools/npm/asl-validator-%:
+.tools/npm/asl-validator-%: | debian
 	@infra/debian_packages.sh $(if $(shell command -v npm),,nodejs npm)
 	@echo "setup: asl-validator $*"
 	@npm install --silent --no-audit --no-fund --prefix $(@D) asl-validator@$*

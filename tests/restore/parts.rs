@@ -298,3 +298,32 @@ fn a_row_of_many_megabytes_is_restored() {
     assert_advance_is_proven(&advance);
     assert!(advance.copy_bytes > 180_000_000);
 }
+
+/// Statistics of an expression need its index, those of a pair their object: both come after the rows.
+#[test]
+fn a_restored_table_has_the_statistics_of_its_indexes_too() {
+    let major = Major::V16;
+    let backup = back_up(
+        "engine-statistics",
+        major,
+        "CREATE TABLE measured AS SELECT n AS id, n % 7 AS week, n % 14 AS fortnight, md5(n::text) AS name
+             FROM generate_series(1, 5000) n;
+         CREATE INDEX by_start ON measured (left(name, 3));
+         CREATE STATISTICS of_both (dependencies) ON week, fortnight FROM measured;
+         CREATE TABLE years (y int, name text) PARTITION BY LIST (y);
+         CREATE TABLE y1 PARTITION OF years FOR VALUES IN (1);
+         INSERT INTO years SELECT 1, md5(n::text) FROM generate_series(1, 5000) n;
+         CREATE INDEX year_start ON y1 (left(name, 3))",
+    );
+    let database = "engine statistics";
+    let order = bare("engine-statistics", Scope::Everything);
+    let advance = engine(restore_whole(&backup, (cluster(major), database), &order)).unwrap();
+    assert_advance_is_proven(&advance);
+    for table in ["measured", "by_start", "years", "year_start"] {
+        let sql = format!("SELECT count(*) > 0 FROM pg_stats WHERE tablename = '{table}'");
+        let has_statistics = cluster(major).psql(database, &sql).unwrap();
+        assert_eq!(has_statistics, "t", "{table}");
+    }
+    let sql = "SELECT dependencies IS NOT NULL FROM pg_stats_ext WHERE statistics_name = 'of_both'";
+    assert_eq!(cluster(major).psql(database, sql).unwrap(), "t");
+}
