@@ -12,6 +12,7 @@ use postgres_protocol::authentication::sasl::{
 };
 use postgres_protocol::message::frontend;
 
+use super::gather::Gathering;
 use super::{BUFFER_BYTES, Connection, PgError, ServerError, Stream, tls};
 use crate::database_url::{DatabaseUrl, Tls};
 
@@ -35,7 +36,6 @@ impl Connection {
             backend_pid: 0,
             secret: Vec::new(),
             stall: CONNECT_TIMEOUT,
-            gather: false,
         };
         connection.set_timeouts(CONNECT_TIMEOUT)?;
         connection.start_up(url)?;
@@ -52,9 +52,9 @@ impl Connection {
             socket.set_write_timeout(stall)
         };
         let done = match &self.stream {
-            Stream::Tcp(socket) => set(socket),
-            Stream::Tls(stream) => set(&stream.sock),
-            Stream::Unix(socket) => socket
+            Stream::Tcp(socket) => set(&socket.socket),
+            Stream::Tls(stream) => set(&stream.sock.socket),
+            Stream::Unix(Gathering { socket, .. }) => socket
                 .set_read_timeout(stall)
                 .and_then(|()| socket.set_write_timeout(stall)),
         };
@@ -218,7 +218,7 @@ pub(super) fn open_stream(url: &DatabaseUrl) -> Result<Stream, PgError> {
     if url.is_socket() {
         let path = format!("{}/.s.PGSQL.{}", url.host, url.port);
         return UnixStream::connect(path)
-            .map(Stream::Unix)
+            .map(|socket| Stream::Unix(Gathering::new(socket)))
             .map_err(unreachable);
     }
     let addresses = (url.host.as_str(), url.port).to_socket_addrs();
@@ -236,7 +236,7 @@ pub(super) fn open_stream(url: &DatabaseUrl) -> Result<Stream, PgError> {
                     .set_read_timeout(Some(CONNECT_TIMEOUT))
                     .map_err(unreachable)?;
                 return match url.tls {
-                    Tls::Local => Ok(Stream::Tcp(socket)),
+                    Tls::Local => Ok(Stream::Tcp(Gathering::new(socket))),
                     Tls::VerifyFull => tls::start(socket, &url.host).map(Stream::Tls),
                 };
             }
@@ -263,7 +263,7 @@ mod tests {
         let Stream::Tcp(socket) = open_stream(&url).unwrap() else {
             panic!("not by TCP");
         };
-        let socket = socket2::SockRef::from(&socket);
+        let socket = socket2::SockRef::from(&socket.socket);
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);

@@ -9,6 +9,7 @@ mod cancel;
 mod connect;
 mod copy_in;
 mod error;
+mod gather;
 mod pooler;
 mod session;
 mod tls;
@@ -24,15 +25,12 @@ use postgres_protocol::message::frontend;
 
 pub use cancel::Cancel;
 pub use error::{PgError, ServerError};
+use gather::Gathering;
 pub use pooler::refuse_transaction_pooler;
 pub use session::{TIMEOUTS_OFF, pin_loading, pin_reading};
 
 /// Large enough that a read costs little beside what is done with its bytes.
 const BUFFER_BYTES: usize = 256 << 10;
-/// A server sends rows 8 KB at a time. To wake up for each would cost both sides more than the
-/// rows do, so that after a short piece a moment is let pass, in which more of them gather.
-const GATHER_BYTES: usize = 64 << 10;
-const GATHER: Duration = Duration::from_micros(200);
 /// No row of an ordinary query and no message is larger; copied rows have no limit.
 const MESSAGE_BYTES_MAX: usize = 256 << 20;
 
@@ -49,14 +47,23 @@ pub struct Connection {
     /// What a request to cancel has to show.
     secret: Vec<u8>,
     stall: Duration,
-    /// Rows are coming: many, and no answer that somebody waits for.
-    gather: bool,
 }
 
 enum Stream {
-    Tcp(TcpStream),
-    Tls(Box<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>),
-    Unix(UnixStream),
+    Tcp(Gathering<TcpStream>),
+    Tls(tls::TlsStream),
+    Unix(Gathering<UnixStream>),
+}
+
+impl Stream {
+    /// Whether rows are coming.
+    fn gather(&mut self, is_on: bool) {
+        match self {
+            Self::Tcp(socket) => socket.is_on = is_on,
+            Self::Tls(stream) => stream.sock.is_on = is_on,
+            Self::Unix(socket) => socket.is_on = is_on,
+        }
+    }
 }
 
 /// Ends a connection from another thread: whoever reads from it gets an error at once.
@@ -154,9 +161,9 @@ impl Connection {
         mut receive: impl FnMut(&[u8], bool) -> Result<(), E>,
     ) -> Result<(), CopyError<E>> {
         self.send_query(sql)?;
-        self.gather = true;
+        self.stream.gather(true);
         let done = self.receive_copy(&mut receive);
-        self.gather = false;
+        self.stream.gather(false);
         done
     }
 
@@ -203,9 +210,9 @@ impl Connection {
     /// A handle to end the connection from another thread.
     pub fn hangup(&self) -> Result<Hangup, PgError> {
         let handle = match &self.stream {
-            Stream::Tcp(socket) => socket.try_clone().map(Hangup::Tcp),
-            Stream::Tls(stream) => stream.sock.try_clone().map(Hangup::Tcp),
-            Stream::Unix(socket) => socket.try_clone().map(Hangup::Unix),
+            Stream::Tcp(socket) => socket.socket.try_clone().map(Hangup::Tcp),
+            Stream::Tls(stream) => stream.sock.socket.try_clone().map(Hangup::Tcp),
+            Stream::Unix(socket) => socket.socket.try_clone().map(Hangup::Unix),
         };
         handle.map_err(PgError::Lost)
     }
@@ -288,9 +295,6 @@ impl Connection {
             0 => Err(PgError::Lost(std::io::ErrorKind::UnexpectedEof.into())),
             n => {
                 self.end += n;
-                if self.gather && n < GATHER_BYTES {
-                    std::thread::sleep(GATHER);
-                }
                 Ok(())
             }
         }

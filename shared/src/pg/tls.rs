@@ -11,11 +11,12 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
 use super::PgError;
+use super::gather::Gathering;
 
 /// The server's answer to a request for TLS is one byte.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
-pub(super) type TlsStream = Box<StreamOwned<ClientConnection, TcpStream>>;
+pub(super) type TlsStream = Box<StreamOwned<ClientConnection, Gathering<TcpStream>>>;
 
 /// Asks for TLS and completes the handshake, verifying chain and host name against the
 /// system's roots (or `SSL_CERT_FILE`).
@@ -40,7 +41,7 @@ pub(super) fn start(mut socket: TcpStream, host: &str) -> Result<TlsStream, PgEr
     while session.is_handshaking() {
         session.complete_io(&mut socket).map_err(untrusted)?;
     }
-    Ok(Box::new(StreamOwned::new(session, socket)))
+    Ok(Box::new(StreamOwned::new(session, Gathering::new(socket))))
 }
 
 fn client_config() -> io::Result<ClientConfig> {
