@@ -1,5 +1,6 @@
 //! Where things lie on this machine. The only place that reads the environment.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Overrides where the private Python environment is.
@@ -37,6 +38,16 @@ pub fn database_url() -> Option<String> {
 /// The server to restore into, where a password does not show in the process list.
 pub fn target_url() -> Option<String> {
     variable("TARGET_URL").filter(|url| !url.is_empty())
+}
+
+/// Whom the caller trusts, for functions to trust as well: their environment.
+pub fn trusted_roots() -> BTreeMap<String, String> {
+    let names = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+    let set = names.into_iter().filter_map(|name| {
+        let value = variable(name).filter(|it| !it.is_empty())?;
+        Some((name.to_owned(), value))
+    });
+    set.collect()
 }
 
 /// Who sits at this machine, as far as the machine knows.

@@ -121,12 +121,7 @@ pub(crate) async fn start_with(
     options.port = arguments.port;
     options.databases = databases;
     options.targets = targets;
-    // Whom the caller trusts, the functions trust.
-    for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
-        if let Ok(value) = std::env::var(name) {
-            options.environment.insert(name.to_owned(), value);
-        }
-    }
+    options.environment = localcloud::workspace::trusted_roots();
     Ok(Cloud::start(options).await?)
 }
 
