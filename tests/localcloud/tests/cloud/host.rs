@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
@@ -44,7 +45,14 @@ async fn a_function_gets_what_the_template_and_lambda_give_it() {
         peak.process_bytes > 1 << 20 && peak.process_bytes < 100 << 20,
         "{peak:?}"
     );
-    assert!(cloud.logs("probe").contains("probe got an event"));
+    // The log is written beside the answer, so it may come a moment later.
+    for _ in 0..500 {
+        if cloud.logs("probe").contains("probe got an event") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{}", cloud.logs("probe"));
 }
 
 #[tokio::test]
