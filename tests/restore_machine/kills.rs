@@ -150,7 +150,7 @@ async fn while_proving(rescue: &Rescue) {
     clear_out(into, child);
     let comment = comment_of(into);
     assert!(comment.starts_with("Lifeboat: UNUSABLE"), "{comment}");
-    let record = rescue.newest_record().await;
+    let record = rescue.record_of(&asked.plan_id).await;
     assert_eq!(record["plan_id"], asked.plan_id.as_str());
     assert_eq!(record["verdict"], "failed");
 }
@@ -168,7 +168,7 @@ async fn while_finishing(rescue: &Rescue) {
     rescue.subject.cloud.faults().clear();
     killed(rescue, &asked.execution).await;
     // All of it is there, and the report lets go of it.
-    let record = rescue.newest_record().await;
+    let record = rescue.record_of(&asked.plan_id).await;
     assert_eq!(record["plan_id"], asked.plan_id.as_str());
     assert_eq!(record["verdict"], "proven");
     assert_eq!(record["failure"]["Error"], "Runtime.ExitError");
@@ -208,7 +208,7 @@ async fn while_comparing(rescue: &Rescue) {
     rescue.approve(&asked, typed).await.unwrap();
     kill_when_held(rescue, "the comparison");
     killed(rescue, &asked.execution).await;
-    let record = rescue.newest_record().await;
+    let record = rescue.record_of(&asked.plan_id).await;
     assert_eq!(record["plan_id"], asked.plan_id.as_str());
     assert_eq!(record["verdict"], "proven");
     // Asked again, it goes on where it was.

@@ -206,6 +206,15 @@ impl Rescue {
         self.record(&json!({"evidence_key": key})).await
     }
 
+    /// The record of this plan: of two in one second, either may be the newest.
+    pub(super) async fn record_of(&self, plan_id: &str) -> Value {
+        let digest = plan_id.rsplit('-').next().unwrap();
+        let end = format!("-{digest}-restore.json");
+        let objects = self.subject.cloud.objects("VaultBucket").await.unwrap();
+        let key = objects.into_keys().rfind(|it| it.ends_with(&end)).unwrap();
+        self.record(&json!({"evidence_key": key})).await
+    }
+
     pub(super) async fn tokens(&self, plan_id: &str) -> Vec<String> {
         let cloud = self.subject.cloud;
         let prefix = format!("plans/{plan_id}/token-");
