@@ -155,9 +155,15 @@ impl RuntimeApi {
 #[derive(Debug)]
 struct TooLarge;
 
+/// A body that is too large is read to its end all the same: a connection that closes while the
+/// function still writes looks to it like a broken Runtime API, and it would exit.
 async fn read(request: Request<Incoming>) -> Result<Bytes, TooLarge> {
-    let body = Limited::new(request.into_body(), PAYLOAD_BYTES_MAX);
-    Ok(body.collect().await.map_err(|_| TooLarge)?.to_bytes())
+    let mut body = request.into_body();
+    if let Ok(kept) = Limited::new(&mut body, PAYLOAD_BYTES_MAX).collect().await {
+        return Ok(kept.to_bytes());
+    }
+    while let Some(Ok(_too_much)) = body.frame().await {}
+    Err(TooLarge)
 }
 
 fn status(code: StatusCode) -> Response<Full<Bytes>> {
