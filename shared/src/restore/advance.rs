@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::ask;
 use super::assemble::Assembled;
-use super::connect::connect;
+use super::connect::connect_several;
 use super::estimate::ASSUMED;
 use super::ledger::{Ledger, Record};
 use super::plan::plan;
 use super::queue::Queue;
 use super::run::{Context, Ran, Switchboard, run};
 use super::select::select;
-use super::session::Mode;
+use super::session::{Mode, Session};
 use super::staged::{self, Types};
 use super::statements::{Part, sql};
 use super::{Advance, Backup, Order, RestoreError, Scope, Until};
@@ -34,6 +34,8 @@ const ADVISORY_UNLOCK: &str = "SELECT pg_advisory_unlock_all()";
 /// The coordinator's session, and what it found.
 struct Begun {
     connection: Connection,
+    /// For the first jobs.
+    spare: Vec<Session>,
     records: Vec<Record>,
     bytes_read: u64,
     version: u32,
@@ -58,7 +60,7 @@ pub(super) async fn advance(
     }
     let began_at = Instant::now();
     let ledger = Ledger::of(order);
-    let begun = {
+    let mut begun = {
         let (backup, target, order) = (backup.clone(), target.clone(), order.clone());
         blocking(move || begin(&backup, &target, &order)).await?
     };
@@ -82,7 +84,8 @@ pub(super) async fn advance(
     });
     let done: HashSet<String> = begun.records.iter().map(|it| it.id.clone()).collect();
     let mut queue = Queue::new(&context.program.jobs, &done, ASSUMED);
-    let ran = run(&context, &mut queue, order.connections, until).await;
+    let crew = (connections(order), std::mem::take(&mut begun.spare));
+    let ran = run(&context, &mut queue, crew, until).await;
     let remaining = queue.remaining();
     let bytes = ran.bytes_read
         + if done.is_empty() {
@@ -131,7 +134,7 @@ fn refuse_unknown_kinds(backup: &Backup, order: &Order) -> Result<(), RestoreErr
 }
 
 fn begin(backup: &Backup, target: &DatabaseUrl, order: &Order) -> Result<Begun, RestoreError> {
-    let mut connection = connect(target, STALL)?;
+    let (mut connection, others) = connect_several(target, STALL)?;
     let sql = "SELECT current_setting('server_version_num'), pg_encoding_to_char(encoding)
          FROM pg_database WHERE datname = current_database()";
     let rows = ask::query(&mut connection, "its version", sql)?;
@@ -147,6 +150,8 @@ fn begin(backup: &Backup, target: &DatabaseUrl, order: &Order) -> Result<Begun, 
     // What the ledger says is ASCII; what it reads of the catalog is text.
     let pin = pin_loading(version, ledger_encoding(&encoding));
     ask::query(&mut connection, "to take our settings", &pin)?;
+    let spare = others.into_iter().take(connections(order));
+    let spare = spare.map(Session::keep).collect::<Result<_, _>>()?;
     let ledger = Ledger::of(order);
     ledger.lock(&mut connection)?;
     if ledger.open(&mut connection, backup, order)? && order.scope == Scope::DataOnly {
@@ -160,11 +165,16 @@ fn begin(backup: &Backup, target: &DatabaseUrl, order: &Order) -> Result<Begun, 
     let records = ledger.records(&mut connection)?;
     Ok(Begun {
         connection,
+        spare,
         records,
         bytes_read: 0,
         version,
         types,
     })
+}
+
+fn connections(order: &Order) -> usize {
+    order.connections.max(1) as usize
 }
 
 /// Tables that a crash of the server empties.

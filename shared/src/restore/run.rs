@@ -142,11 +142,11 @@ pub(super) struct Ended {
     pub(super) seconds: f64,
 }
 
-/// As many jobs as fit before `until`.
+/// As many jobs as fit before `until`, on so many connections; some may be open already.
 pub(super) async fn run(
     context: &Arc<Context>,
     queue: &mut Queue<'_>,
-    connections: u32,
+    (connections, sessions): (usize, Vec<Session>),
     until: Until,
 ) -> Ran {
     let fetched = Arc::new(AtomicU64::new(0));
@@ -154,7 +154,7 @@ pub(super) async fn run(
         context,
         fetched: &fetched,
         tasks: JoinSet::new(),
-        sessions: Vec::new(),
+        sessions,
         ran: Ran::default(),
         started: 0,
         until,
@@ -163,7 +163,7 @@ pub(super) async fn run(
     let mut logged = Instant::now();
     loop {
         if crew.hang_up_at.is_none() {
-            crew.start(queue, connections.max(1) as usize);
+            crew.start(queue, connections);
         }
         if crew.tasks.is_empty() {
             break;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::RestoreError;
+use super::ask;
 use super::run::Context;
 use crate::database_url::DatabaseUrl;
-use crate::pg::{Cancel, Connection, Hangup, PgError};
+use crate::pg::{Cancel, Connection, Hangup, PgError, TIMEOUTS_OFF};
 
 /// An index is built without a byte on the wire; the deadline ends what hangs.
 pub(super) const STALL: Duration = Duration::from_secs(3 * 3600);
@@ -27,6 +28,18 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn open(url: &DatabaseUrl) -> Result<Self, RestoreError> {
         let connection = Connection::open(url, STALL).map_err(RestoreError::Connect)?;
+        Ok(Self {
+            connection,
+            mode: None,
+        })
+    }
+
+    /// One in which nothing was set yet; it may be long until it is needed.
+    pub(super) fn keep(mut connection: Connection) -> Result<Self, RestoreError> {
+        connection
+            .set_timeouts(STALL)
+            .map_err(RestoreError::Connect)?;
+        ask::query(&mut connection, "to keep its session", TIMEOUTS_OFF)?;
         Ok(Self {
             connection,
             mode: None,
