@@ -160,6 +160,16 @@ impl Bucket {
         version_id: Option<&str>,
         bytes_max: u64,
     ) -> Result<Vec<u8>, StoreError> {
+        Ok(self.get_version(key, version_id, bytes_max).await?.0)
+    }
+
+    /// The same, and which version it is: where none is named, the newest.
+    pub async fn get_version(
+        &self,
+        key: &str,
+        version_id: Option<&str>,
+        bytes_max: u64,
+    ) -> Result<(Vec<u8>, Option<String>), StoreError> {
         let get = self.client.get_object().bucket(&self.name).key(key);
         let get = get.set_version_id(version_id.map(str::to_owned));
         let answer = get.checksum_mode(ChecksumMode::Enabled).send().await;
@@ -178,7 +188,7 @@ impl Bucket {
             let piece = piece.map_err(|it| error(broken_off(&it)))?;
             bytes.extend_from_slice(&piece);
         }
-        Ok(bytes)
+        Ok((bytes, answer.version_id))
     }
 
     /// Starts reading an object at the byte `from`: its body, and the length that the storage
