@@ -104,27 +104,19 @@ pub(super) fn types(
         .flat_map(Staged::columns)
         .map(|it| it.data_type.as_str())
         .collect();
-    let mut known = BTreeSet::new();
-    for name in names {
-        let sql = format!(
-            "SELECT coalesce(e.typtype, t.typtype) IN ('b', 'r', 'm')
-                AND (coalesce(e.typnamespace, t.typnamespace) <> 'pg_catalog'::regnamespace
-                     OR coalesce(e.typname, t.typname) !~ '^(reg|aclitem$)')
-             FROM pg_catalog.pg_type t
-             LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
-             WHERE t.oid = to_regtype({})",
-            literal(name)
-        );
-        let rows = query(connection, "for the types of the backup's columns", &sql)?;
-        let is_known = rows
-            .into_iter()
-            .next()
-            .is_some_and(|it| Fields::of(Some(it)).flag());
-        if is_known {
-            known.insert(name.to_owned());
-        }
-    }
-    Ok(Types(known))
+    let names: Vec<String> = names.into_iter().map(literal).collect();
+    let sql = format!(
+        "SELECT name FROM unnest(ARRAY[{}]::text[]) AS name
+         JOIN pg_catalog.pg_type t ON t.oid = to_regtype(name)
+         LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+         WHERE coalesce(e.typtype, t.typtype) IN ('b', 'r', 'm')
+           AND (coalesce(e.typnamespace, t.typnamespace) <> 'pg_catalog'::regnamespace
+                OR coalesce(e.typname, t.typname) !~ '^(reg|aclitem$)')",
+        names.join(", ")
+    );
+    let rows = query(connection, "for the types of the backup's columns", &sql)?;
+    let known = rows.into_iter().map(|it| Fields::of(Some(it)).text());
+    Ok(Types(known.collect()))
 }
 
 impl Types {
