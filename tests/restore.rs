@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use localcloud::postgres::{Cluster, SUPERUSER};
 use shared::database_url::DatabaseUrl;
 use shared::restore::staging::Limits;
-use shared::restore::{self, Advance, LeaveOut, Order, RestoreError, Scope, scratch};
+use shared::restore::{self, Advance, LeaveOut, Order, RestoreError, Scope, Target, scratch};
 
 use crate::harness::{Backup, open};
 
@@ -32,6 +32,10 @@ fn everything(plan_id: &str, connections: u32) -> Order {
 
 fn url(cluster: &Cluster, database: &str) -> DatabaseUrl {
     DatabaseUrl::parse(&cluster.url(database, SUPERUSER)).unwrap()
+}
+
+fn target_of(cluster: &Cluster, database: &str) -> Target {
+    Target::new(url(cluster, database))
 }
 
 fn in_an_hour() -> Instant {
@@ -62,7 +66,7 @@ async fn restore_whole(
 ) -> Result<Advance, RestoreError> {
     create(backup, cluster, database).await;
     let opened = open(backup).await;
-    let target = url(cluster, database);
+    let target = target_of(cluster, database);
     let advance = restore::advance(&opened, &target, order, in_an_hour()).await?;
     assert_eq!(advance.remaining, 0);
     restore::finish(&opened, &target, order).await?;

@@ -20,7 +20,7 @@ use serde_json::json;
 use shared::database_url::DatabaseUrl;
 use shared::manifest::{DatabaseSettings, Manifest};
 use shared::restore::{
-    Backup, LeaveOut, Order, Scope, advance, finish, parse_table_name, scratch,
+    Backup, LeaveOut, Order, Scope, Target, advance, finish, parse_table_name, scratch,
     staging::{self, Limits},
 };
 use shared::store::Bucket;
@@ -350,7 +350,7 @@ async fn restore(orders: &Orders) -> Result<Answer, Error> {
     let mut parts = orders.manifest_key.split('/').skip(1);
     let database = parts.next().unwrap_or_default().parse()?;
     let id = parts.next().unwrap_or_default().parse()?;
-    let target = DatabaseUrl::parse(&orders.target)?;
+    let target = Target::new(DatabaseUrl::parse(&orders.target)?);
     let table = orders.table.as_deref().map(parse_table_name).transpose()?;
     let order = Order {
         plan_id: "bench".to_owned(),

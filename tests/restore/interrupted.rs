@@ -7,10 +7,10 @@ use localcloud::cutting_proxy::{Cut, CuttingProxy};
 use localcloud::postgres::{Cluster, Major, SUPERUSER};
 use shared::database_url::DatabaseUrl;
 use shared::error::Name;
-use shared::restore::{self, Advance, Order, Until};
+use shared::restore::{self, Advance, Order, Target, Until};
 
 use super::parts::back_up;
-use super::{assert_advance_is_proven, create, everything, in_an_hour, url};
+use super::{assert_advance_is_proven, create, everything, in_an_hour, target_of, url};
 use crate::format::{SERVICE_IN_ANOTHER_ORDER, Taken, assert_proven, service};
 use crate::harness::{Backup, assert_equal_database, cluster, engine, open};
 
@@ -37,7 +37,7 @@ fn server() -> &'static Cluster {
 /// Goes on until nothing remains, and compares.
 async fn go_on(database: &str, order: &Order) -> Advance {
     let opened = open(backup()).await;
-    let target = url(server(), database);
+    let target = target_of(server(), database);
     let advance = restore::advance(&opened, &target, order, in_an_hour())
         .await
         .unwrap();
@@ -68,7 +68,7 @@ fn a_restore_in_many_short_invocations_ends_equal() {
     let advance = engine(async {
         create(backup, server(), database).await;
         let opened = open(backup).await;
-        let target = url(server(), database);
+        let target = target_of(server(), database);
         let mut invocations = 0;
         loop {
             invocations += 1;
@@ -102,7 +102,7 @@ fn backends_that_are_terminated_again_and_again_lose_nothing() {
     engine(async {
         create(backup, server(), database).await;
         let opened = open(backup).await;
-        let target = url(server(), database);
+        let target = target_of(server(), database);
         let mut cuts = 0;
         let mut before = String::new();
         while cuts < 6 {
@@ -151,11 +151,11 @@ fn connections_that_are_cut_in_the_middle_of_rows_lose_nothing() {
     let (database, order) = ("engine cut", everything("engine-cut", 2));
     let proxy = CuttingProxy::before_port(server().port()).unwrap();
     let direct = url(server(), database);
-    let through = DatabaseUrl {
+    let through = Target::new(DatabaseUrl {
         host: "127.0.0.1".to_owned(),
         port: proxy.port(),
         ..direct
-    };
+    });
     let backup = backup();
     engine(async {
         create(backup, server(), database).await;
@@ -207,8 +207,8 @@ fn a_server_that_crashes_takes_jobs_and_their_records_with_it() {
     let advance = engine(async {
         create(source, &target, database).await;
         let opened = open(source).await;
-        let url = url(&target, database);
-        let advance = restore::advance(&opened, &url, &order, in_an_hour());
+        let into = target_of(&target, database);
+        let advance = restore::advance(&opened, &into, &order, in_an_hour());
         let crash = async {
             let sql = "SELECT count(*) FROM lifeboat_restore.job WHERE id ~ '^load:'";
             let mut loads = String::new();
@@ -227,7 +227,7 @@ fn a_server_that_crashes_takes_jobs_and_their_records_with_it() {
             () = crash => {}
         }
         target.start_again().unwrap();
-        restore::advance(&opened, &url, &order, in_an_hour())
+        restore::advance(&opened, &into, &order, in_an_hour())
             .await
             .unwrap()
     });
@@ -242,18 +242,18 @@ fn rows_that_a_crash_took_after_they_were_proven_are_loaded_anew() {
                INSERT INTO sessions SELECT generate_series(1, 500); INSERT INTO users VALUES (1)";
     let backup = back_up("engine-unlogged", MAJOR, sql);
     let order = everything("unlogged", 1);
-    let (url, count) = (url(&target, "copy"), "SELECT count(*) FROM sessions");
+    let (into, count) = (target_of(&target, "copy"), "SELECT count(*) FROM sessions");
     engine(async {
         create(&backup, &target, "copy").await;
         let opened = open(&backup).await;
-        let advance = restore::advance(&opened, &url, &order, in_an_hour()).await;
+        let advance = restore::advance(&opened, &into, &order, in_an_hour()).await;
         assert_advance_is_proven(&advance.unwrap());
         target.crash().unwrap();
         target.start_again().unwrap();
         assert_eq!(target.psql("copy", count).unwrap(), "0");
-        let advance = restore::advance(&opened, &url, &order, in_an_hour()).await;
+        let advance = restore::advance(&opened, &into, &order, in_an_hour()).await;
         assert_advance_is_proven(&advance.unwrap());
-        restore::finish(&opened, &url, &order).await.unwrap();
+        restore::finish(&opened, &into, &order).await.unwrap();
     });
     assert_eq!(target.psql("copy", count).unwrap(), "500");
     target.stop().unwrap();
@@ -269,13 +269,13 @@ fn a_job_that_is_under_way_at_a_pause_is_let_end() {
     engine(async {
         create(&backup, server(), "engine paused copy").await;
         let opened = open(&backup).await;
-        let url = url(server(), "engine paused copy");
+        let into = target_of(server(), "engine paused copy");
         for _ in 0..100 {
             let until = Until {
                 begin: Instant::now(),
                 stop: in_an_hour(),
             };
-            let advance = restore::advance(&opened, &url, &order, until).await;
+            let advance = restore::advance(&opened, &into, &order, until).await;
             let advance = advance.unwrap();
             if advance.remaining == 0 {
                 return assert_advance_is_proven(&advance);
@@ -292,7 +292,7 @@ fn two_invocations_at_once_never_do_the_same_twice() {
     engine(async {
         create(backup, server(), database).await;
         let opened = open(backup).await;
-        let target = url(server(), database);
+        let target = target_of(server(), database);
         let one = restore::advance(&opened, &target, &order, in_an_hour());
         let other = async {
             while ledger_is_absent(database) {
@@ -325,7 +325,7 @@ fn another_order_or_another_plan_does_not_continue_a_restore() {
     engine(async {
         create(backup, server(), database).await;
         let opened = open(backup).await;
-        let target = url(server(), database);
+        let target = target_of(server(), database);
         let soon = || Instant::now() + Duration::from_millis(300);
         let _begun = restore::advance(&opened, &target, &order, soon()).await;
         let other_plan = Order {
@@ -363,6 +363,6 @@ fn another_order_or_another_plan_does_not_continue_a_restore() {
     let comment = server().psql("postgres", &sql).unwrap();
     assert_eq!(comment, "Lifeboat: UNUSABLE: the drill was killed");
     let absent = server().url("no such database", SUPERUSER);
-    let absent = DatabaseUrl::parse(&absent).unwrap();
+    let absent = Target::new(DatabaseUrl::parse(&absent).unwrap());
     engine(restore::abandon(&absent, &order, "nothing")).unwrap();
 }

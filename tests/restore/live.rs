@@ -6,7 +6,7 @@ use localcloud::postgres::{Cluster, DatabaseOptions, Major};
 use shared::database_url::DatabaseUrl;
 use shared::manifest::QualifiedName;
 use shared::restore::staging::{self, Difference, Limits, TableDifference};
-use shared::restore::{self, LeaveOut, Order, Scope};
+use shared::restore::{self, LeaveOut, Order, Scope, Target};
 
 use super::{in_an_hour, limits};
 use crate::faults::subject::wait_until;
@@ -120,7 +120,7 @@ fn live_tables_are_compared_to_the_byte_and_nobody_is_kept_waiting() {
     let backup = taken.back_up(DATABASE);
     server.psql(DATABASE, SINCE).unwrap();
     let url = server.url_with_password(DATABASE, "stager", Some("stager"));
-    let target = DatabaseUrl::parse(&url).unwrap();
+    let target = Target::new(DatabaseUrl::parse(&url).unwrap());
     let opened = engine(open_for_tables(&backup));
     let stage = |order: &Order, limits: Limits| {
         engine(async {

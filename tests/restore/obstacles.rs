@@ -8,7 +8,7 @@ use shared::manifest::{DatabaseSettings, Manifest};
 use shared::restore::guard::{self, TargetFacts};
 use shared::restore::{self, Destination, Order, Scope};
 
-use super::{assert_advance_is_proven, everything, in_an_hour, restore_whole, url};
+use super::{assert_advance_is_proven, everything, in_an_hour, restore_whole, target_of, url};
 use crate::format::Taken;
 use crate::harness::{Backup, cluster, engine, open};
 
@@ -220,7 +220,7 @@ fn rows_go_beside_those_that_an_extension_brings_and_never_under_a_stubborn_trig
     };
     let advance = engine(async {
         let opened = open(&backup).await;
-        restore::advance(&opened, &url(server, copy), &rows, in_an_hour()).await
+        restore::advance(&opened, &target_of(server, copy), &rows, in_an_hour()).await
     });
     assert_advance_is_proven(&advance.unwrap());
     assert_eq!(server.psql(copy, shipped).unwrap(), "3");

@@ -4,7 +4,7 @@ use localcloud::postgres::{DatabaseOptions, Major};
 use shared::error::{Name, chain};
 use shared::restore::{self, LeaveOut, Order, RestoreError, Scope};
 
-use super::{assert_advance_is_proven, create, everything, in_an_hour, restore_whole, url};
+use super::{assert_advance_is_proven, create, everything, in_an_hour, restore_whole, target_of};
 use crate::format::{Taken, assert_proven, service};
 use crate::harness::{Backup, assert_same_text, cloud, cluster, dump_as_text, engine, open};
 
@@ -92,7 +92,7 @@ fn the_schema_and_then_the_rows_make_the_whole() {
     );
 
     let rows = bare("engine-rows", Scope::DataOnly);
-    let target = url(source, database);
+    let target = target_of(source, database);
     engine(async {
         let opened = open(&backup).await;
         let advance = restore::advance(&opened, &target, &rows, in_an_hour()).await;
@@ -159,7 +159,7 @@ fn fails(backup: &Backup, major: Major, database: &str) -> RestoreError {
     // It is not gone on with.
     let again = engine(async {
         let opened = open(backup).await;
-        let target = url(cluster(major), database);
+        let target = target_of(cluster(major), database);
         restore::advance(&opened, &target, &order, in_an_hour()).await
     });
     assert_eq!(again.unwrap_err().name(), Name::Refused);
@@ -256,7 +256,7 @@ fn rows_that_the_manifest_does_not_count_are_never_proven() {
         manifest.tables.retain(|it| it.name != "t");
         manifest.sequences[0].name = "gone".to_owned();
         opened.manifest = manifest.into();
-        let target = url(server, database);
+        let target = target_of(server, database);
         let advance = restore::advance(&opened, &target, &order, in_an_hour()).await;
         advance.unwrap().proof.unwrap()
     });

@@ -6,7 +6,8 @@ use localcloud::postgres::{DatabaseOptions, Major};
 use shared::restore::staging::{self, Difference, TableDifference};
 use shared::restore::{self, LeaveOut, Order, RestoreError, Scope, parse_table_name};
 
-use super::{in_an_hour, limits, url};
+use super::{in_an_hour, limits, target_of};
+use crate::faults::subject::wait_until;
 use crate::format::Taken;
 use crate::harness::{Backup, cloud, cluster, engine, open_for_tables, wait};
 
@@ -74,12 +75,59 @@ async fn stage(
     order: &Order,
 ) -> Result<(restore::Advance, Difference), RestoreError> {
     let opened = open_for_tables(backup).await;
-    let target = url(cluster(MAJOR), database);
+    let target = target_of(cluster(MAJOR), database);
     let advance = restore::advance(&opened, &target, order, in_an_hour()).await?;
     assert_eq!(advance.remaining, 0);
     let difference = staging::difference(&opened, &target, order, limits()).await?;
     restore::finish(&opened, &target, order).await?;
     Ok((advance, difference))
+}
+
+/// Of ours in the database: process and state.
+fn sessions(database: &str) -> Vec<String> {
+    let sql = format!(
+        "SELECT pid || ' ' || state FROM pg_stat_activity
+         WHERE application_name = 'lifeboat' AND datname = '{database}'"
+    );
+    let found = cluster(MAJOR).psql(database, &sql).unwrap();
+    found.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_calls_of_a_restore_hand_their_sessions_on_and_do_without_lost_ones() {
+    let database = "engine-handed-on";
+    let backup = back_up(database);
+    let (server, order) = (cluster(MAJOR), order("handed-on", &["app.users"]));
+    let are_left = |n| {
+        let are_left = || sessions(database).len() == n;
+        wait_until(are_left, "that the others end");
+        sessions(database)
+    };
+    engine(async {
+        let opened = open_for_tables(&backup).await;
+        let target = target_of(server, database);
+        let advance = restore::advance(&opened, &target, &order, in_an_hour()).await;
+        assert_eq!(advance.unwrap().remaining, 0);
+        let handed_on = are_left(2);
+        assert!(handed_on.iter().all(|it| it.ends_with(" idle")));
+        let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        assert_eq!(server.psql(database, locks).unwrap(), "0");
+        let compare = || staging::difference(&opened, &target, &order, limits());
+        let difference = compare().await.unwrap();
+        let [reader] = &are_left(1)[..] else {
+            panic!("more than one");
+        };
+        assert!(handed_on.contains(reader), "{reader}: {handed_on:?}");
+
+        let end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+            WHERE application_name = 'lifeboat' AND datname = current_database()";
+        assert_eq!(server.psql(database, end).unwrap(), "t");
+        assert_eq!(compare().await.unwrap(), difference);
+        assert_ne!(are_left(1)[0], *reader);
+        restore::finish(&opened, &target, &order).await.unwrap();
+        are_left(0);
+    });
 }
 
 fn counts(table: &TableDifference) -> [Option<u64>; 3] {

@@ -11,7 +11,7 @@ use shared::database_url::DatabaseUrl;
 use shared::manifest::Manifest;
 use shared::pg::PgError;
 use shared::planner::{self, PlannerError};
-use shared::restore::{Backup, Order, finish, kept};
+use shared::restore::{Backup, Order, Target, finish, kept};
 
 use crate::checks::{
     CheckResult, Status, application, assertion, catalog, proof, provenance, state, table,
@@ -80,7 +80,7 @@ async fn run(
         .with_database(&drill.scratch);
     let backup = open_backup(function, drill).await?;
     // Its ledger would be an extra schema in what is compared.
-    finish(&backup, &target, &plan.order).await?;
+    finish(&backup, &Target::new(target.clone()), &plan.order).await?;
 
     let until = until(invocation);
     let mut checks = vec![provenance(function, drill, plan, &backup).await?];

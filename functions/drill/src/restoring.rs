@@ -13,7 +13,7 @@ use shared::error::chain;
 use shared::history;
 use shared::policy::{DrillPolicy, Policy, Roles};
 use shared::restore::{
-    Advance, Backup, Destination, LeaveOut, Order, Scope, advance, estimate, guard, scratch,
+    Advance, Backup, Destination, LeaveOut, Order, Scope, Target, advance, estimate, guard, scratch,
 };
 
 use crate::error::DrillError;
@@ -107,7 +107,7 @@ async fn go_on(
         make_room(&plan, &backup, &server).await?;
     }
     let until = until(invocation);
-    let target = server.with_database(&drill.scratch);
+    let target = Target::new(server.with_database(&drill.scratch));
     let advance = advance(&backup, &target, &plan.order, until).await?;
     Ok((advance, notes))
 }

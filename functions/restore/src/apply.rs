@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use serde::Serialize;
 use shared::database_url::DatabaseUrl;
-use shared::restore::{self, Advance, Backup, Destination, scratch};
+use shared::restore::{self, Advance, Backup, Destination, Target, scratch};
 
 use crate::error::RestoreFailed;
 use crate::plan::{self, Plan};
@@ -43,14 +43,15 @@ impl Function {
         let plan = self.plan_of(&request.plan_id).await?;
         let by = request.execution.unwrap_or_else(|| BY_HAND.to_owned());
         let backup = self.consume(invocation, &plan, &by).await?;
-        let url = self.target_url(&plan).await?;
+        let target = self.target(&plan).await?;
         if let Some(done) = self.read::<Done>(&plan.plan_id).await? {
-            self.close_target(&plan, &backup, &url, &done.advance)
+            self.close_target(&plan, &backup, &target, &done.advance)
                 .await?;
             return Ok(applied(&plan, &done.advance));
         }
         self.make_target(&plan, &backup).await?;
-        let advance = restore::advance(&backup, &url, &plan.order, invocation.work_until()).await?;
+        let advance =
+            restore::advance(&backup, &target, &plan.order, invocation.work_until()).await?;
         if advance.remaining == 0 {
             // Written down before the target forgets it.
             let done = Done {
@@ -58,7 +59,7 @@ impl Function {
                 advance: advance.clone(),
             };
             self.write_once(&plan.plan_id, &done).await?;
-            self.close_target(&plan, &backup, &url, &advance).await?;
+            self.close_target(&plan, &backup, &target, &advance).await?;
         }
         tracing::info!(
             plan.plan_id,
@@ -180,13 +181,13 @@ impl Function {
     }
 
     /// Of the database that is written to.
-    pub(crate) async fn target_url(&self, plan: &Plan) -> Result<DatabaseUrl, RestoreFailed> {
+    pub(crate) async fn target(&self, plan: &Plan) -> Result<Target, RestoreFailed> {
         let server = self.server_url(plan).await?;
-        Ok(match &plan.request.target {
+        Ok(Target::new(match &plan.request.target {
             Destination::NewDatabase { database, .. }
             | Destination::ExistingTables { database, .. } => server.with_database(database),
             Destination::Staging { .. } => server,
-        })
+        }))
     }
 
     async fn server_url(&self, plan: &Plan) -> Result<DatabaseUrl, RestoreFailed> {
@@ -217,14 +218,14 @@ impl Function {
         &self,
         plan: &Plan,
         backup: &Backup,
-        url: &DatabaseUrl,
+        target: &Target,
         advance: &Advance,
     ) -> Result<(), RestoreFailed> {
         if crate::report::is_as_planned(plan, advance) {
-            restore::finish(backup, url, &plan.order).await?;
+            restore::finish(backup, target, &plan.order).await?;
         } else {
             let reason = "it does not hold what the backup holds";
-            restore::abandon(url, &plan.order, reason).await?;
+            restore::abandon(target, &plan.order, reason).await?;
         }
         Ok(())
     }

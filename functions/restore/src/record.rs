@@ -179,17 +179,17 @@ impl Function {
     /// Best effort: what cannot be reached is told by the report all the same.
     async fn close_or_mark(&self, known: &Known<'_>) -> Option<Mark> {
         let closed = async {
-            let url = self.target_url(known.plan).await?;
+            let target = self.target(known.plan).await?;
             if let Some(advance) = known.advance {
                 // Every job is done: it is only the ledger that was not let go of.
                 let backup = self.open_pinned(known.plan).await?;
-                self.close_target(known.plan, &backup, &url, advance)
+                self.close_target(known.plan, &backup, &target, advance)
                     .await?;
                 return Ok::<_, RestoreFailed>(None);
             }
             let failure = known.failure.and_then(|it| it.error.as_deref());
             let reason = failure.unwrap_or("it was not finished");
-            let is_marked = restore::abandon(&url, &known.plan.order, reason).await?;
+            let is_marked = restore::abandon(&target, &known.plan.order, reason).await?;
             Ok(Some(if is_marked {
                 Mark::Unusable
             } else {
@@ -219,8 +219,8 @@ impl Function {
             until: invocation.work_until().stop,
             yield_after: Duration::from_secs(database.yield_seconds.into()),
         };
-        let url = self.target_url(plan).await?;
-        Ok(staging::difference(backup, &url, &plan.order, limits).await?)
+        let target = self.target(plan).await?;
+        Ok(staging::difference(backup, &target, &plan.order, limits).await?)
     }
 
     /// The keys of differing rows are content of the database, and sealed like all of it.

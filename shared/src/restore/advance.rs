@@ -1,12 +1,12 @@
 //! One invocation of a restore: from the ledger as it was to the ledger as it is.
 
 use std::collections::{HashMap, HashSet};
+use std::iter;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::ask;
 use super::assemble::Assembled;
-use super::connect::connect_several;
 use super::estimate::ASSUMED;
 use super::ledger::{Ledger, Record};
 use super::plan::plan;
@@ -16,9 +16,8 @@ use super::select::select;
 use super::session::{Mode, Session};
 use super::staged::{self, Types};
 use super::statements::{Part, sql};
-use super::{Advance, Backup, Order, RestoreError, Scope, Until};
+use super::{Advance, Backup, Order, RestoreError, Scope, Target, Until};
 use crate::archive::lossy;
-use crate::database_url::DatabaseUrl;
 use crate::error::{Name, chain};
 use crate::manifest::{Manifest, Table};
 use crate::pg::{Connection, PgError, pin_loading, pin_reading};
@@ -45,7 +44,7 @@ struct Begun {
 
 pub(super) async fn advance(
     backup: &Backup,
-    target: &DatabaseUrl,
+    target: &Target,
     order: &Order,
     until: Until,
 ) -> Result<Advance, RestoreError> {
@@ -78,14 +77,14 @@ pub(super) async fn advance(
         pins: pins(backup, order, begun.version),
         program,
         ledger: ledger.clone(),
-        url: target.clone(),
+        url: target.url.clone(),
         sizes: Mutex::new(sizes(&begun.records)),
         board: Switchboard::default(),
     });
     let done: HashSet<String> = begun.records.iter().map(|it| it.id.clone()).collect();
     let mut queue = Queue::new(&context.program.jobs, &done, ASSUMED);
     let crew = (connections(order), std::mem::take(&mut begun.spare));
-    let ran = run(&context, &mut queue, crew, until).await;
+    let mut ran = run(&context, &mut queue, crew, until).await;
     let remaining = queue.remaining();
     let bytes = ran.bytes_read
         + if done.is_empty() {
@@ -99,7 +98,12 @@ pub(super) async fn advance(
         let manifest = Arc::clone(&backup.manifest);
         blocking(move || note(begun, &target, (&ledger, &manifest), (bytes, reason))).await?
     };
+    let spare = ran.sessions.pop();
     check_progress(ran, remaining, began_at, until.stop)?;
+    if remaining == 0 {
+        let spare = spare.map(|it| it.connection);
+        target.keep(iter::once(begun.connection).chain(spare));
+    }
     let assembled = Assembled {
         toc: &backup.toc,
         manifest: &backup.manifest,
@@ -133,8 +137,8 @@ fn refuse_unknown_kinds(backup: &Backup, order: &Order) -> Result<(), RestoreErr
     Ok(())
 }
 
-fn begin(backup: &Backup, target: &DatabaseUrl, order: &Order) -> Result<Begun, RestoreError> {
-    let (mut connection, others) = connect_several(target, STALL)?;
+fn begin(backup: &Backup, target: &Target, order: &Order) -> Result<Begun, RestoreError> {
+    let (mut connection, others) = target.sessions(STALL)?;
     let sql = "SELECT current_setting('server_version_num'), pg_encoding_to_char(encoding)
          FROM pg_database WHERE datname = current_database()";
     let rows = ask::query(&mut connection, "its version", sql)?;
@@ -302,7 +306,7 @@ fn lasting(error: &RestoreError) -> Option<String> {
 /// Writes down what this invocation did, on a new session where the old one is lost.
 fn note(
     mut begun: Begun,
-    target: &DatabaseUrl,
+    target: &Target,
     (ledger, manifest): (&Ledger, &Manifest),
     (bytes, reason): (u64, Option<String>),
 ) -> Result<Begun, RestoreError> {
@@ -314,7 +318,7 @@ fn note(
             ..
         }) => {
             begun.connection =
-                Connection::open(target, NOTE_STALL).map_err(RestoreError::Connect)?;
+                Connection::open(&target.url, NOTE_STALL).map_err(RestoreError::Connect)?;
             ledger.add_bytes_read(&mut begun.connection, bytes)?
         }
         sum => sum?,

@@ -1,17 +1,15 @@
 //! The end of a restore: the target is let go of, or marked.
 
 use super::advance::{STALL, blocking};
-use super::connect::connect;
 use super::ledger::Ledger;
-use super::{Backup, Order, RestoreError, ask};
+use super::{Backup, Order, RestoreError, Target, ask};
 use crate::archive::lossy;
-use crate::database_url::DatabaseUrl;
 use crate::pg::Connection;
 
 /// Removes the ledger and gives the database its own comment.
 pub(super) async fn finish(
     backup: &Backup,
-    target: &DatabaseUrl,
+    target: &Target,
     order: &Order,
 ) -> Result<(), RestoreError> {
     let own = own_comment(backup);
@@ -21,8 +19,8 @@ pub(super) async fn finish(
         if order.staging_schema.is_none() {
             return ledger.remove(&mut open(&target)?, &order, own);
         }
-        // One transaction leaves no setting behind, whatever it goes through: no need to look.
-        let mut connection = Connection::open(&target, STALL).map_err(RestoreError::Connect)?;
+        // It leaves no setting behind, whatever it goes through: no need to look.
+        let mut connection = target.session(STALL)?;
         ask::query(&mut connection, "to begin", IN_UTF8)?;
         ledger.remove(&mut connection, &order, own)?;
         ask::query(&mut connection, "to remove its ledger", "COMMIT").map(drop)
@@ -32,7 +30,7 @@ pub(super) async fn finish(
 
 /// Marks the target unusable, whatever state it is in.
 pub(super) async fn abandon(
-    target: &DatabaseUrl,
+    target: &Target,
     order: &Order,
     reason: &str,
 ) -> Result<bool, RestoreError> {
@@ -61,8 +59,8 @@ const IN_UTF8: &str = "BEGIN READ WRITE; SET LOCAL standard_conforming_strings =
     WHERE datname = current_database()
       AND pg_catalog.pg_encoding_to_char(encoding) NOT IN ('SQL_ASCII', 'MULE_INTERNAL')";
 
-fn open(target: &DatabaseUrl) -> Result<Connection, RestoreError> {
-    let mut connection = connect(target, STALL)?;
+fn open(target: &Target) -> Result<Connection, RestoreError> {
+    let (mut connection, _) = target.sessions(STALL)?;
     let sql = "SET standard_conforming_strings = on; SET default_transaction_read_only = off";
     ask::query(&mut connection, "to take our settings", sql)?;
     Ok(connection)

@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::TableOfContents;
-use crate::database_url::DatabaseUrl;
 
 mod advance;
 mod ask;
@@ -43,6 +42,7 @@ mod session;
 mod staged;
 pub mod staging;
 mod statements;
+mod target;
 mod task;
 mod units;
 
@@ -54,6 +54,7 @@ pub use order::{
 };
 pub use proof::{LargeObjectsProof, Proof, SequenceProof, TableProof};
 pub use statements::UnknownKind;
+pub use target::Target;
 
 /// How far a restore is, over all invocations: read from the target's ledger.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -100,7 +101,7 @@ impl From<Instant> for Until {
 /// Runs as many jobs as fit before `until`. Call again with the same arguments until
 /// `remaining` is 0, then write down what it said, then [`finish`].
 ///
-/// `target` is the URL of the database to restore into. It exists: [`scratch::create_database`]
+/// `target` is the database to restore into. It exists: [`scratch::create_database`]
 /// makes it with the backup's own settings.
 ///
 /// # Errors
@@ -109,7 +110,7 @@ impl From<Instant> for Until {
 /// the target is marked unusable (in its comment and in its ledger); drop it and start over.
 pub async fn advance(
     backup: &Backup,
-    target: &DatabaseUrl,
+    target: &Target,
     order: &Order,
     until: impl Into<Until>,
 ) -> Result<Advance, RestoreError> {
@@ -117,21 +118,13 @@ pub async fn advance(
 }
 
 /// Removes the ledger and gives the database its own comment. May be called again.
-pub async fn finish(
-    backup: &Backup,
-    target: &DatabaseUrl,
-    order: &Order,
-) -> Result<(), RestoreError> {
+pub async fn finish(backup: &Backup, target: &Target, order: &Order) -> Result<(), RestoreError> {
     close::finish(backup, target, order).await
 }
 
 /// Marks the target unusable, in its comment and in its ledger: the restore will not go on.
 /// Does nothing, and says `false`, where there is no such database, or no ledger in it.
-pub async fn abandon(
-    target: &DatabaseUrl,
-    order: &Order,
-    reason: &str,
-) -> Result<bool, RestoreError> {
+pub async fn abandon(target: &Target, order: &Order, reason: &str) -> Result<bool, RestoreError> {
     close::abandon(target, order, reason).await
 }
 

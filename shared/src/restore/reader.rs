@@ -4,12 +4,10 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::RestoreError;
 use super::ask::{Fields, query};
-use super::connect::connect_several;
 use super::run::lock;
 use super::staging::Limits;
-use crate::database_url::DatabaseUrl;
+use super::{RestoreError, Target};
 use crate::error::chain;
 use crate::pg::{Cancel, Connection, PgError, Row, pin_reading};
 
@@ -25,18 +23,19 @@ const LOOK: Duration = Duration::from_millis(500);
 /// One session that reads, and one that watches who waits for it.
 #[derive(Debug)]
 pub(super) struct Reader {
+    /// The first to be dropped.
+    watch: Watch,
     connection: Connection,
     limits: Limits,
     /// Why the statement of the moment was cancelled.
     reason: Arc<Mutex<Option<String>>>,
-    watch: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
 }
 
 impl Reader {
-    pub(super) fn open(target: &DatabaseUrl, limits: Limits) -> Result<Self, RestoreError> {
+    pub(super) fn open(target: &Target, limits: Limits) -> Result<Self, RestoreError> {
         let left = limits.until.saturating_duration_since(Instant::now());
         let silence = left.min(SILENCE_MAX) + GRACE;
-        let (mut connection, others) = connect_several(target, silence)?;
+        let (mut connection, others) = target.sessions(silence)?;
         let sql = "SELECT current_setting('server_version_num'), pg_backend_pid()";
         let rows = query(&mut connection, "its version", sql)?;
         let mut row = Fields::of(rows.into_iter().next());
@@ -50,24 +49,24 @@ impl Reader {
         let reason = Arc::default();
         let mut watching = match others.into_iter().next() {
             Some(other) => other,
-            None => Connection::open(target, GRACE).map_err(RestoreError::Connect)?,
+            None => Connection::open(&target.url, GRACE).map_err(RestoreError::Connect)?,
         };
         watching
             .set_timeouts(GRACE)
             .map_err(RestoreError::Connect)?;
         let watcher = Watcher {
             connection: watching,
-            cancel: connection.cancel(target),
+            cancel: connection.cancel(&target.url),
             reason: Arc::clone(&reason),
             question: waiting_for(pid, limits.yield_after),
         };
         let (end, ended) = mpsc::channel();
         let watch = std::thread::spawn(move || watcher.watch(&ended));
         Ok(Self {
+            watch: Watch(Some((end, watch))),
             connection,
             limits,
             reason,
-            watch: Some((end, watch)),
         })
     }
 
@@ -102,6 +101,13 @@ impl Reader {
         query(&mut self.connection, "to end", "ROLLBACK")?;
         Ok(read)
     }
+
+    /// The session that has read, unless it may still be cancelled for what it read last.
+    pub(super) fn end(self) -> Option<Connection> {
+        drop(self.watch);
+        let is_cancelled = lock(&self.reason).is_some();
+        (!is_cancelled).then_some(self.connection)
+    }
 }
 
 /// The tables as they are at one moment.
@@ -122,9 +128,13 @@ impl View<'_> {
     }
 }
 
-impl Drop for Reader {
+/// Of the thread that watches.
+#[derive(Debug)]
+struct Watch(Option<(mpsc::Sender<()>, JoinHandle<()>)>);
+
+impl Drop for Watch {
     fn drop(&mut self) {
-        if let Some((end, watch)) = self.watch.take() {
+        if let Some((end, watch)) = self.0.take() {
             drop(end);
             let _joined = watch.join();
         }

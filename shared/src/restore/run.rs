@@ -132,6 +132,8 @@ pub(super) struct Ran {
     /// The largest job that the deadline cut: what, and for how long it ran.
     pub(super) cut: Option<(String, f64, f64)>,
     pub(super) failure: Option<RestoreError>,
+    /// Idle, and nobody is about to cancel them.
+    pub(super) sessions: Vec<Session>,
 }
 
 /// A job, done or not.
@@ -190,6 +192,9 @@ pub(super) async fn run(
         }
     }
     let mut ran = crew.ran;
+    if crew.hang_up_at.is_none() {
+        ran.sessions = crew.sessions;
+    }
     ran.bytes_read = fetched.load(Ordering::Relaxed);
     ran
 }

@@ -10,8 +10,7 @@ use super::ask::{Fields, literal};
 use super::order::table_name;
 use super::reader::{Reader, View};
 use super::staged::{self, Staged, quoted};
-use super::{Backup, Order, RestoreError, Scope, merge};
-use crate::database_url::DatabaseUrl;
+use super::{Backup, Order, RestoreError, Scope, Target, merge};
 use crate::manifest::QualifiedName;
 use crate::pg::PgError;
 
@@ -95,7 +94,7 @@ pub(super) struct Comparison<'a> {
 /// A `Transient` one: the connection was lost. No state of a live table is an error.
 pub async fn difference(
     backup: &Backup,
-    target: &DatabaseUrl,
+    target: &Target,
     order: &Order,
     limits: Limits,
 ) -> Result<Difference, RestoreError> {
@@ -105,7 +104,7 @@ pub async fn difference(
 
 fn compare(
     backup: &Backup,
-    target: &DatabaseUrl,
+    target: &Target,
     order: &Order,
     limits: Limits,
 ) -> Result<Difference, RestoreError> {
@@ -158,6 +157,7 @@ fn compare(
         }
         difference.tables.push(table);
     }
+    target.keep(reader.end());
     difference.merge_script += merge::foot();
     Ok(difference)
 }
