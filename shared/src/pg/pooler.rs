@@ -18,8 +18,7 @@ pub fn refuse_transaction_pooler(sessions: &mut [Connection], host: &str) -> Res
     let mut seen = vec![home.clone()];
     let mut is_shared = false;
     for session in others.iter_mut() {
-        session.query("BEGIN READ ONLY")?;
-        let taken = session.query_value(pid)?;
+        let taken = session.query_value(format!("BEGIN READ ONLY; {pid}"))?;
         is_shared |= seen.contains(&taken);
         seen.push(taken);
         if is_shared || first.query_value(pid)? != home {

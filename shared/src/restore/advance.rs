@@ -158,15 +158,20 @@ fn begin(backup: &Backup, target: &Target, order: &Order) -> Result<Begun, Resto
     let spare = spare.map(Session::keep).collect::<Result<_, _>>()?;
     let ledger = Ledger::of(order);
     ledger.lock(&mut connection)?;
-    if ledger.open(&mut connection, backup, order)? && order.scope == Scope::DataOnly {
+    let is_new = ledger.open(&mut connection, backup, order)?;
+    if is_new && order.scope == Scope::DataOnly {
         refuse_rows(&mut connection, backup, order)?;
     }
     let types = match &order.scope {
         Scope::Tables(tables) => staged::types(&mut connection, &backup.manifest, tables)?,
         Scope::Everything | Scope::SchemaOnly | Scope::DataOnly => Types::default(),
     };
-    ledger.forget_emptied(&mut connection, &unlogged(&backup.manifest))?;
-    let records = ledger.records(&mut connection)?;
+    let records = if is_new {
+        Vec::new()
+    } else {
+        ledger.forget_emptied(&mut connection, &unlogged(&backup.manifest))?;
+        ledger.records(&mut connection)?
+    };
     Ok(Begun {
         connection,
         spare,
