@@ -48,7 +48,7 @@ restore: programs ## Restore the latest backup, or BACKUP=, POINT=, TABLES=, int
 TEST_THREADS ?= 3
 
 .PHONY: test
-test: setup browser ## Run every test but those that take minutes each
+test: setup browser .tools/neon-5.0.1/ready ## Run every test but those that take minutes each
 	@echo "test: compile (minutes the first time)"
 	@cargo build $(CARGO_LOCAL) --workspace --all-targets
 	@RUST_TEST_THREADS=$(TEST_THREADS) cargo test $(CARGO_LOCAL) --workspace
@@ -151,4 +151,11 @@ browser: | debian
 	@infra/debian_packages.sh $(if $(shell command -v npm),,nodejs npm)
 	@echo "setup: asl-validator $*"
 	@npm install --silent --no-audit --no-fund --prefix $(@D) asl-validator@$*
+	@touch $@
+
+# Neon's command line, against which the tests hold their stand-in of Neon.
+.tools/neon-%/ready:
+	@infra/debian_packages.sh $(if $(shell command -v npm),,nodejs npm)
+	@echo "setup: neon $*"
+	@npm install --silent --no-audit --no-fund --omit=optional --prefix $(@D) neon@$*
 	@touch $@

@@ -9,6 +9,7 @@ mod faults;
 mod format;
 mod harness;
 mod infra;
+mod neon;
 mod nightly;
 mod restore;
 mod restore_machine;

@@ -21,6 +21,7 @@ mod lambda_host;
 mod layer;
 mod metrics;
 mod moto;
+pub mod neon;
 pub mod pgbouncer;
 pub mod postgres;
 mod rules;

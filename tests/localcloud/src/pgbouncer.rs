@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::bound_child::{self, ServerUser};
-use crate::postgres::{Cluster, PostgresError, SUPERUSER, free_port};
+use crate::postgres::{Certificate, Cluster, PostgresError, SUPERUSER, free_port};
 
 const PROGRAM: &str = "/usr/sbin/pgbouncer";
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -20,6 +20,15 @@ pub enum PoolMode {
     Session,
     /// Until its transaction ends: what a dump must refuse.
     Transaction,
+}
+
+/// Who may come, besides the superuser, and how.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Clients<'a> {
+    /// Roles with their passwords.
+    pub(crate) roles: &'a [(String, String)],
+    /// With it, clients must use TLS.
+    pub(crate) certificate: Option<&'a Certificate>,
 }
 
 /// A running PgBouncer. Dropping it ends it.
@@ -39,6 +48,16 @@ impl PgBouncer {
     ///
     /// PgBouncer is not installed (`apt-get install pgbouncer`) or does not start.
     pub fn start(cluster: &Cluster, mode: PoolMode, pool_size: u16) -> Result<Self, PostgresError> {
+        Self::start_for(cluster, mode, pool_size, &Clients::default())
+    }
+
+    /// As [`PgBouncer::start`], for further roles too.
+    pub(crate) fn start_for(
+        cluster: &Cluster,
+        mode: PoolMode,
+        pool_size: u16,
+        clients: &Clients<'_>,
+    ) -> Result<Self, PostgresError> {
         let user =
             ServerUser::find().map_err(|source| PostgresError::file(Path::new(PROGRAM), source))?;
         let port = free_port().map_err(|source| PostgresError::file(Path::new(PROGRAM), source))?;
@@ -69,6 +88,20 @@ impl PgBouncer {
             server = cluster.port(),
             dir = dir.display(),
         );
+        let users = clients.roles.iter().fold(users, |users, (role, password)| {
+            format!("{users}\"{role}\" \"{password}\"\n")
+        });
+        let settings = match clients.certificate {
+            Some(certificate) => {
+                let (certificate, key) = certificate.install(&dir, &user)?;
+                let dir = dir.display();
+                format!(
+                    "{settings}client_tls_sslmode = require\nclient_tls_cert_file = {dir}/{certificate}\n\
+                     client_tls_key_file = {dir}/{key}\n"
+                )
+            }
+            None => settings,
+        };
         for (name, text) in [("users.txt", users), ("pgbouncer.ini", settings)] {
             let path = dir.join(name);
             crate::postgres::write_private(&path, &text)?;
@@ -76,21 +109,7 @@ impl PgBouncer {
                 .map_err(|source| PostgresError::file(&path, source))?;
         }
 
-        let log = dir.join("log");
-        let log = fs::File::create(&log).map_err(|source| PostgresError::file(&log, source))?;
-        let mut command = user.command(Path::new(PROGRAM), "KILL");
-        command
-            .arg(dir.join("pgbouncer.ini"))
-            .current_dir("/")
-            .process_group(0);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
-        let process = bound_child::spawn(command).map_err(|source| PostgresError::Spawn {
-            program: PROGRAM.to_owned(),
-            source,
-        })?;
+        let process = spawn(&user, &dir)?;
         let mut bouncer = Self {
             port,
             process,
@@ -135,6 +154,24 @@ impl PgBouncer {
         }
         Ok(())
     }
+}
+
+fn spawn(user: &ServerUser, dir: &Path) -> Result<Child, PostgresError> {
+    let log = dir.join("log");
+    let log = fs::File::create(&log).map_err(|source| PostgresError::file(&log, source))?;
+    let mut command = user.command(Path::new(PROGRAM), "KILL");
+    command
+        .arg(dir.join("pgbouncer.ini"))
+        .current_dir("/")
+        .process_group(0);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log);
+    bound_child::spawn(command).map_err(|source| PostgresError::Spawn {
+        program: PROGRAM.to_owned(),
+        source,
+    })
 }
 
 impl Drop for PgBouncer {

@@ -24,8 +24,9 @@ pub use self::client::{DatabaseOptions, quoted};
 pub use self::configuration::{Auth, Options};
 pub use self::error::PostgresError;
 pub use self::folder::free_port;
-pub(crate) use self::folder::write_private;
+pub(crate) use self::folder::{reachable_dir, remove_orphans, write_private};
 pub use self::installation::{Major, bin_dir, pgtools_dir};
+pub(crate) use self::program::run;
 use crate::bound_child::{self, ServerUser};
 
 /// The name of the superuser in every cluster.

@@ -31,7 +31,7 @@ pub struct Certificate {
 
 impl Certificate {
     /// Copies both to where a server can and will read them; a key must belong to the server's user alone.
-    pub(super) fn install(
+    pub(crate) fn install(
         &self,
         data: &Path,
         user: &ServerUser,

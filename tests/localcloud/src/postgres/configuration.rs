@@ -25,6 +25,8 @@ pub struct Options {
     pub tls: Option<Certificate>,
     /// Whether commits reach the disk. Tests do without.
     pub fsync: bool,
+    /// Further arguments of `initdb`.
+    pub initdb: Vec<String>,
     /// Further lines of `postgresql.conf`, which win over ours.
     pub settings: Vec<String>,
 }
@@ -58,7 +60,7 @@ impl Cluster {
         if !options.fsync {
             initdb.arg("--no-sync");
         }
-        initdb.current_dir("/");
+        initdb.args(&options.initdb).current_dir("/");
         let made = run(&mut initdb);
         fs::remove_file(&pwfile).map_err(|source| PostgresError::file(&pwfile, source))?;
         made.map(drop)

@@ -21,7 +21,7 @@ const REACHABLE_ROOT: &str = "/var/tmp";
 /// # Errors
 ///
 /// It cannot be made, or it belongs to somebody else.
-pub(super) fn reachable_dir() -> Result<PathBuf, PostgresError> {
+pub(crate) fn reachable_dir() -> Result<PathBuf, PostgresError> {
     let dir = Path::new(REACHABLE_ROOT).join(format!("lifeboat-{}", geteuid()));
     let describe = |source| PostgresError::file(&dir, source);
     fs::create_dir_all(&dir).map_err(describe)?;
@@ -61,7 +61,7 @@ pub(super) fn reachable(dir: &Path, user: &ServerUser) -> Result<PathBuf, Postgr
 }
 
 /// Removes what temporary clusters of dead processes left: a static one is never dropped, nor is any after SIGKILL.
-pub(super) fn remove_orphans(root: &Path) {
+pub(crate) fn remove_orphans(root: &Path) {
     for entry in fs::read_dir(root).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let owner = name

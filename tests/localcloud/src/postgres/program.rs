@@ -10,7 +10,7 @@ use super::PostgresError;
 /// # Errors
 ///
 /// It cannot be started or fails; the error carries its standard error.
-pub(super) fn run(command: &mut Command) -> Result<String, PostgresError> {
+pub(crate) fn run(command: &mut Command) -> Result<String, PostgresError> {
     run_with_input(command, b"")
 }
 

@@ -1,0 +1,146 @@
+//! Faults that a test puts between a client and the stand-in, and into its operations.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::Method;
+
+/// Which requests a fault meets, and what becomes of them.
+#[derive(Clone, Debug)]
+pub struct NeonFault {
+    /// Any method when absent.
+    pub method: Option<Method>,
+    /// How the path ends, such as `/branches`; or, with `/` at its own end, a piece of it. Empty for any.
+    pub path: String,
+    /// The first match that is hit, counted from 1.
+    pub from: u32,
+    /// How many matches are hit from there on.
+    pub times: u32,
+    pub action: NeonFaultAction,
+}
+
+impl Default for NeonFault {
+    /// Meets the first request, once, with a 503.
+    fn default() -> Self {
+        Self {
+            method: None,
+            path: String::new(),
+            from: 1,
+            times: 1,
+            action: NeonFaultAction::Unavailable,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum NeonFaultAction {
+    /// 423, as while another operation of the project runs. Not carried out.
+    Locked,
+    /// 429. Not carried out.
+    TooManyRequests { retry_after: Option<String> },
+    /// 503 in the API's own form. Not carried out.
+    Unavailable,
+    /// A page of whatever stands before the API (500, 503, 524). Not carried out.
+    Html(u16),
+    /// 404, as for what was made a moment ago. Not carried out.
+    NotFound,
+    /// 422 with this code. Not carried out.
+    Limit(&'static str),
+    /// Carried out after a pause; for longer than a client waits, a timeout.
+    Delay(Duration),
+    /// Not carried out, and never answered.
+    Silence,
+    /// Not carried out; the connection is closed without an answer.
+    Reset,
+    /// Carried out; the answer is lost with the connection.
+    LoseAnswer,
+    /// Carried out; what arrives is a page and status 524, as when the API took too long.
+    HideAnswer,
+    /// Carried out; half of the answer's text arrives as if it were whole.
+    CutAnswer,
+}
+
+/// What becomes of the next operation of some action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperationFault {
+    /// `failed`, then tried again with success after this long.
+    FailsOnce(Duration),
+    /// Ends as `error`; nothing of it is done.
+    Fails,
+    /// Ends as `cancelled`; nothing of it is done.
+    IsCancelled,
+    /// `running` until [`NeonFaults::clear`].
+    Hangs,
+}
+
+/// The faults in force. Shared between the stand-in and the tests.
+#[derive(Clone, Debug, Default)]
+pub struct NeonFaults {
+    rules: Arc<Mutex<Rules>>,
+}
+
+#[derive(Debug, Default)]
+struct Rules {
+    requests: Vec<(NeonFault, u32)>,
+    operations: Vec<(&'static str, OperationFault)>,
+}
+
+impl NeonFaults {
+    pub fn add(&self, fault: NeonFault) {
+        self.rules().requests.push((fault, 0));
+    }
+
+    /// The next operation with this action, such as `create_branch` or `start_compute`.
+    pub fn add_operation(&self, action: &'static str, fault: OperationFault) {
+        self.rules().operations.push((action, fault));
+    }
+
+    pub fn clear(&self) {
+        *self.rules() = Rules::default();
+    }
+
+    /// How often each request fault's pattern has matched, in the order they were added.
+    #[must_use]
+    pub fn matches(&self) -> Vec<u32> {
+        self.rules()
+            .requests
+            .iter()
+            .map(|(_, seen)| *seen)
+            .collect()
+    }
+
+    /// Counts the request against every rule and returns the first action that is due.
+    pub(super) fn meet(&self, method: &Method, path: &str) -> Option<NeonFaultAction> {
+        let mut due = None;
+        for (fault, seen) in &mut self.rules().requests {
+            let is_path = if fault.path.ends_with('/') {
+                path.contains(&fault.path)
+            } else {
+                path.ends_with(&fault.path)
+            };
+            if !is_path || fault.method.as_ref().is_some_and(|wanted| wanted != method) {
+                continue;
+            }
+            *seen += 1;
+            let hit = *seen >= fault.from && *seen - fault.from < fault.times;
+            if hit && due.is_none() {
+                due = Some(fault.action.clone());
+            }
+        }
+        due
+    }
+
+    pub(super) fn take_operation(&self, action: &str) -> Option<OperationFault> {
+        let operations = &mut self.rules().operations;
+        let index = operations.iter().position(|(of, _)| *of == action)?;
+        Some(operations[index].1).inspect(|fault| {
+            if *fault != OperationFault::Hangs {
+                operations.remove(index);
+            }
+        })
+    }
+
+    fn rules(&self) -> std::sync::MutexGuard<'_, Rules> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,11 @@
+//! Neon: its API's stand-in, and what Lifeboat does with it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod client;
+mod command_line;
+mod standin;
+mod time_travel;
