@@ -19,6 +19,7 @@ pub mod client_tools;
 pub mod config;
 pub mod error;
 pub mod history;
+pub mod neon;
 pub mod opened;
 pub mod pg;
 pub mod planner;

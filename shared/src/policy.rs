@@ -9,11 +9,16 @@ use serde::{Deserialize, Serialize};
 use crate::backup::DatabaseName;
 
 mod drill;
+mod neon;
 mod target;
 
 pub use drill::{
     DrillPolicy, DrillPolicyError, HttpCheck, Method, Priority, Roles, SqlAssertion,
     TableExpectation,
+};
+pub use neon::{
+    ComputeUnits, InvalidComputeUnits, InvalidProjectId, KeepBranches, NeonPolicy, NeonPolicyError,
+    ProjectId, Recurring,
 };
 pub use target::{InvalidTargetName, RestorePolicy, TargetName, TargetPolicy};
 
@@ -76,6 +81,8 @@ pub struct DatabasePolicy {
     pub lock_days: u32,
     /// Absent: nothing of it is ever drilled, and so never proven.
     pub drill: Option<DrillPolicy>,
+    /// Absent: the database is dumped where its secret says, and has no branches.
+    pub neon: Option<NeonPolicy>,
 }
 
 fn late_after_minutes() -> u32 {
@@ -142,6 +149,12 @@ pub enum PolicyError {
         database: DatabaseName,
         target: TargetName,
     },
+    #[error("lifeboat.toml: {database}: neon: {source}")]
+    Neon {
+        database: DatabaseName,
+        #[source]
+        source: NeonPolicyError,
+    },
     #[error("lifeboat.toml: {database}: {setting} = {value} is out of range: {range}")]
     OutOfRange {
         database: DatabaseName,
@@ -181,7 +194,46 @@ impl Policy {
             .databases
             .iter()
             .try_for_each(|it| policy.check_drill(it))?;
+        policy
+            .databases
+            .iter()
+            .try_for_each(|it| policy.check_neon(it))?;
         Ok(policy)
+    }
+
+    fn check_neon(&self, database: &DatabasePolicy) -> Result<(), PolicyError> {
+        let Some(neon) = &database.neon else {
+            return Ok(());
+        };
+        let checked = match database.provider {
+            Provider::Neon => neon.check().and_then(|()| self.check_shared(database, neon)),
+            Provider::Supabase | Provider::Postgres => Err(NeonPolicyError::OtherProvider),
+        };
+        checked.map_err(|source| PolicyError::Neon {
+            database: database.name.clone(),
+            source,
+        })
+    }
+
+    fn check_shared(
+        &self,
+        database: &DatabasePolicy,
+        neon: &NeonPolicy,
+    ) -> Result<(), NeonPolicyError> {
+        let asks = |it: &&DatabasePolicy| {
+            let other = it.neon.as_ref();
+            other.is_some_and(|other| other.project == neon.project && !other.create.is_empty())
+        };
+        let first = self.databases.iter().find(asks);
+        match first {
+            Some(first) if first.name != database.name && !neon.create.is_empty() => {
+                Err(NeonPolicyError::Shared {
+                    project: neon.project.clone(),
+                    other: first.name.to_string(),
+                })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn check_drill(&self, database: &DatabasePolicy) -> Result<(), PolicyError> {
@@ -337,6 +389,15 @@ mod tests {
             (
                 "KEYS\n[[target]]\nname='x'\nlive=true\n[[database]]\nname='a'\nprovider='neon'\n[database.drill]\ntarget='x'",
                 "a: drill: the target x is live",
+            ),
+            (
+                "KEYS\n[[database]]\nname='a'\nprovider='postgres'\n[database.neon]\nproject='p-1'\nrole='r'\ndatabase='d'",
+                "a: neon: it stands under a database whose provider is not",
+            ),
+            (
+                "KEYS\n[[database]]\nname='a'\nprovider='neon'\n[database.neon]\nproject='p-1'\nrole='r'\ndatabase='d'\n\
+                 [[database]]\nname='b'\nprovider='neon'\n[database.neon]\nproject='p-1'\nrole='r'\ndatabase='e'",
+                "b: neon: the project p-1 has its snapshot branches from a already",
             ),
             (
                 "KEYS\n[[target]]\nname='x'\n[[database]]\nname='a'\nprovider='neon'\n[database.drill]\ntarget='x'\nconnections=0",

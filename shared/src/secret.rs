@@ -1,16 +1,17 @@
-//! Secrets Manager: database URLs and age identities, under fixed names.
+//! Secrets Manager: database URLs, age identities and API keys, under fixed names.
 
 use std::fmt;
 
 use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
-use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
-use serde::Deserialize;
+use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
+use serde::{Deserialize, Serialize};
 
 use crate::aws::reason;
-use crate::backup::DatabaseName;
+use crate::backup::{BackupId, DatabaseName};
 use crate::database_url::{DatabaseUrl, UrlError};
-use crate::policy::TargetName;
+use crate::neon::ConnectionUri;
+use crate::policy::{ProjectId, TargetName};
 
 /// Reads secrets; no value is ever printed.
 #[derive(Debug)]
@@ -38,6 +39,16 @@ pub enum SecretError {
     },
     #[error("the secret {0} holds no age identity: store the line AGE-SECRET-KEY-1… of age-keygen")]
     NoIdentity(String),
+    #[error("the secret {0} holds no API key: store the key that the Neon console showed, alone")]
+    NoApiKey(String),
+    #[error(
+        "the secret {name} is of the branch {found}, not of {wanted}: another run of the same backup has made it; run this one again"
+    )]
+    OtherBranch {
+        name: String,
+        found: String,
+        wanted: String,
+    },
     #[error("the secret {0} holds no header: store one `Name: value` a line")]
     NoHeaders(String),
     #[error("the secret {name} could not be read: {reason}")]
@@ -54,6 +65,43 @@ impl SecretError {
 #[derive(Deserialize)]
 struct JsonSecret {
     url: String,
+}
+
+/// How to reach the temporary branch of one backup: written and deleted by whoever makes the
+/// branch, read by dump.
+#[derive(Serialize, Deserialize)]
+struct BranchSecret {
+    branch_id: String,
+    url: String,
+}
+
+/// The name of that secret: each backup has its own, so runs never touch each other's.
+fn branch_secret(database: &DatabaseName, id: BackupId) -> String {
+    format!("lifeboat/branch/{database}/{id}")
+}
+
+/// Opens one Neon project.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey(String);
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(…)")
+    }
+}
+
+impl ApiKey {
+    /// One word of plain characters, so that it can be a header.
+    fn parse(value: &str) -> Option<Self> {
+        let value = value.trim();
+        let is_key = !value.is_empty() && value.bytes().all(|it| it.is_ascii_graphic());
+        is_key.then(|| Self(value.to_owned()))
+    }
+
+    /// For the request's header, and nothing else.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
 }
 
 impl Secrets {
@@ -84,26 +132,112 @@ impl Secrets {
         parse_identities(name, &value)
     }
 
+    /// The API key in `lifeboat/neon/<project>`.
+    pub async fn neon_key(&self, project: &ProjectId) -> Result<ApiKey, SecretError> {
+        let name = format!("lifeboat/neon/{project}");
+        let value = self.read(&name).await?;
+        ApiKey::parse(&value).ok_or(SecretError::NoApiKey(name))
+    }
+
+    /// The connection URL of the temporary branch that a backup is to be read from, if it is
+    /// the branch of that id.
+    pub async fn branch_url(
+        &self,
+        database: &DatabaseName,
+        id: BackupId,
+        branch_id: &str,
+    ) -> Result<DatabaseUrl, SecretError> {
+        let name = branch_secret(database, id);
+        let value = self.read(&name).await?;
+        parse_branch_secret(name, &value, branch_id)
+    }
+
     /// The request headers in the secret of that name: one `Name: value` a line.
     pub async fn headers(&self, name: &str) -> Result<Vec<Header>, SecretError> {
         let value = self.read(name).await?;
         parse_headers(name, &value)
     }
 
+    /// Stores how to reach the temporary branch of a backup; again with the same is the same.
+    pub async fn put_branch_url(
+        &self,
+        database: &DatabaseName,
+        id: BackupId,
+        branch_id: &str,
+        uri: &ConnectionUri,
+    ) -> Result<(), SecretError> {
+        let name = branch_secret(database, id);
+        let (branch_id, url) = (branch_id.to_owned(), uri.expose().to_owned());
+        let secret = serde_json::to_string(&BranchSecret { branch_id, url });
+        let Ok(secret) = secret else {
+            return Err(SecretError::JsonWithoutUrl { name });
+        };
+        let create = self.client.create_secret().name(&name);
+        let created = create.secret_string(secret.clone()).send().await;
+        match created {
+            Ok(_) => return Ok(()),
+            Err(error) if error.code() == Some("ResourceExistsException") => {}
+            Err(error) => return Err(failed(&name, &error)),
+        }
+        let put = self.client.put_secret_value().secret_id(&name);
+        let put = put.secret_string(secret).send().await;
+        put.map(drop).map_err(|error| failed(&name, &error))
+    }
+
+    /// Deletes it for good; one that is gone is deleted already.
+    pub async fn delete_branch_url(
+        &self,
+        database: &DatabaseName,
+        id: BackupId,
+    ) -> Result<(), SecretError> {
+        let name = branch_secret(database, id);
+        let delete = self.client.delete_secret().secret_id(&name);
+        match delete.force_delete_without_recovery(true).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some("ResourceNotFoundException") => Ok(()),
+            Err(error) => Err(failed(&name, &error)),
+        }
+    }
+
     async fn read(&self, name: &str) -> Result<String, SecretError> {
         let answer = self.client.get_secret_value().secret_id(name).send().await;
-        let answer = answer.map_err(|error| match error.code() {
-            Some("ResourceNotFoundException") => SecretError::Missing(name.to_owned()),
-            Some("AccessDeniedException" | "AccessDenied") => SecretError::Denied(name.to_owned()),
-            _ => SecretError::Unavailable {
-                name: name.to_owned(),
-                reason: reason(&error),
-            },
-        })?;
+        let answer = answer.map_err(|error| failed(name, &error))?;
         answer
             .secret_string
             .ok_or_else(|| SecretError::Binary(name.to_owned()))
     }
+}
+
+fn failed<E>(name: &str, error: &SdkError<E>) -> SecretError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match error.code() {
+        Some("ResourceNotFoundException") => SecretError::Missing(name.to_owned()),
+        Some("AccessDeniedException" | "AccessDenied") => SecretError::Denied(name.to_owned()),
+        _ => SecretError::Unavailable {
+            name: name.to_owned(),
+            reason: reason(error),
+        },
+    }
+}
+
+fn parse_branch_secret(
+    name: String,
+    value: &str,
+    branch_id: &str,
+) -> Result<DatabaseUrl, SecretError> {
+    let Ok(secret) = serde_json::from_str::<BranchSecret>(value) else {
+        return Err(SecretError::JsonWithoutUrl { name });
+    };
+    if secret.branch_id != branch_id {
+        return Err(SecretError::OtherBranch {
+            name,
+            found: secret.branch_id,
+            wanted: branch_id.to_owned(),
+        });
+    }
+    DatabaseUrl::parse(&secret.url).map_err(|source| SecretError::Url { name, source })
 }
 
 fn parse_database_secret(name: String, value: &str) -> Result<DatabaseUrl, SecretError> {
@@ -191,6 +325,27 @@ mod tests {
             let text = crate::error::chain(&error);
             assert!(text.contains(expected), "{text}");
             assert!(!text.contains("hunter2"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_branchs_secret_is_taken_for_that_branch_only() {
+        let name = || "lifeboat/branch/app/20261121T010000Z-nightly".to_owned();
+        let value = r#"{"branch_id": "br-a", "url": "postgres://u:hunter2@h/db"}"#;
+        let url = parse_branch_secret(name(), value, "br-a").unwrap();
+        assert_eq!(url.to_string(), "u@h:5432/db");
+        for (value, branch) in [(value, "br-b"), ("postgres://u:hunter2@h/db", "br-a")] {
+            let error = parse_branch_secret(name(), value, branch).unwrap_err();
+            assert!(!crate::error::chain(&error).contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_api_key_is_one_word_and_never_shown() {
+        let key = ApiKey::parse("napi_hunter2\r\n").unwrap();
+        assert_eq!((key.expose(), &*format!("{key:?}")), ("napi_hunter2", "ApiKey(…)"));
+        for value in ["", " \n", "two words", "schlüssel"] {
+            assert!(ApiKey::parse(value).is_none(), "{value}");
         }
     }
 

@@ -1,0 +1,291 @@
+//! `[database.neon]`: the project that a database lives in, and what Lifeboat does there.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Neon's own name of a project, such as `autumn-disk-484331`. Its API key is the secret
+/// `lifeboat/neon/<project>`.
+///
+/// Invariant: 1 to 60 of `[a-z0-9-]`, so it is safe in paths and secret names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ProjectId(String);
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not the id of a Neon project: copy it from the project's settings, such as autumn-disk-484331"
+)]
+pub struct InvalidProjectId(String);
+
+impl ProjectId {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for ProjectId {
+    type Error = InvalidProjectId;
+
+    fn try_from(id: String) -> Result<Self, InvalidProjectId> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if id.is_empty() || id.len() > 60 || !id.chars().all(allowed) {
+            return Err(InvalidProjectId(id));
+        }
+        Ok(Self(id))
+    }
+}
+
+impl From<ProjectId> for String {
+    fn from(id: ProjectId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for ProjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The size of a compute, in Neon's units: 0.25, 0.5, or 1 to 56.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub struct ComputeUnits {
+    quarters: u8,
+}
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("{0} is not the size of a Neon compute: write 0.25, 0.5, or a whole number from 1 to 56")]
+pub struct InvalidComputeUnits(f64);
+
+impl ComputeUnits {
+    pub const ONE: Self = Self { quarters: 4 };
+
+    pub fn as_f64(self) -> f64 {
+        f64::from(self.quarters) / 4.0
+    }
+}
+
+impl TryFrom<f64> for ComputeUnits {
+    type Error = InvalidComputeUnits;
+
+    fn try_from(units: f64) -> Result<Self, InvalidComputeUnits> {
+        let sizes = [1_u8, 2].into_iter().chain((1..=56).map(|it| it * 4));
+        let mut sizes = sizes.map(|quarters| Self { quarters });
+        let found = sizes.find(|it| (it.as_f64() - units).abs() < f64::EPSILON);
+        found.ok_or(InvalidComputeUnits(units))
+    }
+}
+
+impl From<ComputeUnits> for f64 {
+    fn from(units: ComputeUnits) -> Self {
+        units.as_f64()
+    }
+}
+
+/// Snapshot branches that the schedule makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Recurring {
+    Daily,
+    /// On Sundays, beside the daily one.
+    Weekly,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NeonPolicy {
+    pub project: ProjectId,
+    /// Whom a dump connects as, on the temporary branch.
+    pub role: String,
+    /// The database within the project's branches.
+    pub database: String,
+    /// Nightly dumps read a temporary branch; false: the endpoint of `lifeboat/database/…`.
+    #[serde(default = "yes")]
+    pub dump_from_branch: bool,
+    /// Of the temporary branch that a dump reads.
+    #[serde(default = "dump_compute")]
+    pub dump_compute: ComputeUnits,
+    /// Snapshot branches belong to a project: where two databases share one, only one of
+    /// them may ask for any.
+    #[serde(default = "create")]
+    pub create: BTreeSet<Recurring>,
+    #[serde(default)]
+    pub keep: KeepBranches,
+    /// For how many days any moment must be restorable: 7, or 30 for compliance.
+    #[serde(default = "restore_window_days")]
+    pub restore_window_days: u32,
+    /// Set the project's restore window when it is shorter and the plan allows more.
+    #[serde(default)]
+    pub set_restore_window: bool,
+    /// Prove every day, by a branch, that the state of 15 minutes ago can be had.
+    #[serde(default)]
+    pub prove_freshness: bool,
+}
+
+/// For how long snapshot branches are kept. The newest of each class always is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeepBranches {
+    pub daily_days: u32,
+    pub weekly_days: u32,
+    /// After the deployment was reported as done.
+    pub pre_deploy_days: u32,
+    /// On the free plan, which has ten branches, no class is kept for longer.
+    pub free_plan_days: u32,
+}
+
+impl Default for KeepBranches {
+    fn default() -> Self {
+        Self {
+            daily_days: 30,
+            weekly_days: 90,
+            pre_deploy_days: 7,
+            free_plan_days: 14,
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn dump_compute() -> ComputeUnits {
+    ComputeUnits::ONE
+}
+
+fn create() -> BTreeSet<Recurring> {
+    [Recurring::Daily, Recurring::Weekly].into()
+}
+
+fn restore_window_days() -> u32 {
+    7
+}
+
+/// What is wrong with a `[database.neon]`, and what to write instead.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NeonPolicyError {
+    #[error("it stands under a database whose provider is not \"neon\": correct one of the two")]
+    OtherProvider,
+    #[error("{setting} = {value} is out of range: {range}")]
+    OutOfRange {
+        setting: &'static str,
+        value: u32,
+        range: &'static str,
+    },
+    #[error("{0} is empty: write the name that the Neon console shows")]
+    Empty(&'static str),
+    #[error(
+        "the project {project} has its snapshot branches from {other} already, and they hold all of the project's databases: write create = [] here"
+    )]
+    Shared { project: ProjectId, other: String },
+}
+
+impl NeonPolicy {
+    /// Everything that the types cannot say of one block.
+    pub fn check(&self) -> Result<(), NeonPolicyError> {
+        let keep = &self.keep;
+        // Neon forgets a branch that expires after 30 days at most, and so does its history.
+        let checks = [
+            ("keep.daily_days", keep.daily_days, 1..=365, "1 to 365"),
+            ("keep.weekly_days", keep.weekly_days, 7..=730, "7 to 730"),
+            (
+                "keep.pre_deploy_days",
+                keep.pre_deploy_days,
+                1..=30,
+                "1 to 30",
+            ),
+            (
+                "keep.free_plan_days",
+                keep.free_plan_days,
+                1..=30,
+                "1 to 30",
+            ),
+            (
+                "restore_window_days",
+                self.restore_window_days,
+                1..=30,
+                "1 to 30",
+            ),
+        ];
+        for (setting, value, allowed, range) in checks {
+            if !allowed.contains(&value) {
+                return Err(NeonPolicyError::OutOfRange {
+                    setting,
+                    value,
+                    range,
+                });
+            }
+        }
+        for (name, value) in [("role", &self.role), ("database", &self.database)] {
+            if value.trim().is_empty() {
+                return Err(NeonPolicyError::Empty(name));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(more: &str) -> Result<NeonPolicy, String> {
+        let text = format!("project = 'autumn-disk-484331'\nrole = 'r'\ndatabase = 'd'\n{more}");
+        let policy: NeonPolicy = toml::from_str(&text).map_err(|it| it.to_string())?;
+        policy.check().map_err(|it| it.to_string())?;
+        Ok(policy)
+    }
+
+    #[test]
+    fn project_role_and_database_are_enough() {
+        let policy = parse("").unwrap();
+        assert!(policy.dump_from_branch && !policy.set_restore_window && !policy.prove_freshness);
+        assert_eq!(policy.create.len(), 2);
+        assert_eq!(policy.restore_window_days, 7);
+        let keep = policy.keep;
+        assert_eq!(
+            [
+                keep.daily_days,
+                keep.weekly_days,
+                keep.pre_deploy_days,
+                keep.free_plan_days
+            ],
+            [30, 90, 7, 14]
+        );
+    }
+
+    #[test]
+    fn sizes_of_a_compute_are_those_that_neon_has() {
+        for (written, expected) in [("0.25", 0.25), ("0.5", 0.5), ("2", 2.0), ("56", 56.0)] {
+            let policy = parse(&format!("dump_compute = {written}")).unwrap();
+            assert!((policy.dump_compute.as_f64() - expected).abs() < f64::EPSILON);
+        }
+        for written in ["0", "0.75", "57", "-1", "nan"] {
+            let error = parse(&format!("dump_compute = {written}")).unwrap_err();
+            assert!(error.contains("is not the size"), "{error}");
+        }
+    }
+
+    #[test]
+    fn each_mistake_is_named() {
+        for (text, expected) in [
+            ("branch = 'main'", "unknown field `branch`"),
+            ("create = ['hourly']", "unknown variant `hourly`"),
+            (
+                "restore_window_days = 31",
+                "restore_window_days = 31 is out of range: 1 to 30",
+            ),
+            ("[keep]\nweekly_days = 6", "keep.weekly_days = 6 is out of"),
+            ("[keep]\nmonthly_days = 6", "unknown field `monthly_days`"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(expected), "{text}\n{error}");
+        }
+        for id in ["", "A", "a/b", "../x", &"a".repeat(61)] {
+            assert!(ProjectId::try_from(id.to_owned()).is_err(), "{id}");
+        }
+    }
+}
