@@ -178,6 +178,19 @@ pub struct BackupItem {
     /// The newest committed backup of the same database and kind.
     #[serde(default)]
     pub previous: Option<PreviousBackup>,
+    /// It is to be read from a temporary branch, never from production.
+    #[serde(default)]
+    pub from_branch: bool,
+    /// That branch, once there is one.
+    #[serde(default)]
+    pub source_branch: Option<SourceBranch>,
+}
+
+/// A temporary branch, by reference: how to reach it is in the secret of this backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceBranch {
+    pub branch_id: String,
 }
 
 /// Links a manifest to the one before it, so that a gap or a rollback shows.

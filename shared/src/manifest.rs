@@ -67,6 +67,9 @@ pub struct Source {
     pub lsn: String,
     /// Names the cluster; null where the role may not ask.
     pub system_identifier: Option<String>,
+    /// The temporary Neon branch that was read instead of production; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch_id: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -50,6 +50,7 @@ pub fn describe(
             server_version_num: server.version_num,
             lsn: snapshot.lsn.clone(),
             system_identifier: system_identifier(&mut sessions.watcher)?,
+            branch_id: order.item.source_branch.as_ref().map(|it| it.branch_id.clone()),
         },
         tools: Tools {
             lifeboat: env!("CARGO_PKG_VERSION").to_owned(),

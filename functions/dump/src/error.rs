@@ -23,6 +23,10 @@ pub enum DumpError {
     Event(#[from] MismatchedBackupId),
     #[error("{0} is not in lifeboat.toml: add it there, or name one that is")]
     UnknownDatabase(DatabaseName),
+    #[error(
+        "{0} is to be read from a temporary branch, and the event names none: start the backup machine instead of this function"
+    )]
+    NoSourceBranch(DatabaseName),
     #[error(transparent)]
     Layer(#[from] LayerError),
     #[error(transparent)]
@@ -141,6 +145,7 @@ impl DumpError {
         match self {
             Self::Event(_)
             | Self::UnknownDatabase(_)
+            | Self::NoSourceBranch(_)
             | Self::Layer(_)
             | Self::Preflight(_)
             | Self::Client(_)

@@ -123,7 +123,7 @@ pub async fn plan_backups(
     let found = ask_each(due.databases, |database| {
         find(function.vault.clone(), database, due.id)
     });
-    let plan = arrange(due.id, found.await?);
+    let plan = arrange(due.id, &policy, found.await?);
     tracing::info!(
         execution = request.execution,
         backup_id = %due.id,
@@ -226,9 +226,16 @@ async fn find_in(
     Ok(found)
 }
 
-fn arrange(id: BackupId, found: Vec<Found>) -> PlannedBackups {
+fn arrange(id: BackupId, policy: &Policy, found: Vec<Found>) -> PlannedBackups {
+    let reads_branch = |database: &DatabaseName| {
+        let neon = policy.database(database).and_then(|it| it.neon.as_ref());
+        neon.is_some_and(|it| it.dump_from_branch)
+    };
     let (verified, due): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|it| it.verified);
     let item = |found: Found| BackupItem {
+        // What is committed is only read back.
+        from_branch: !found.committed && reads_branch(&found.database),
+        source_branch: None,
         database: found.database,
         kind: id.kind(),
         scheduled_time: id.scheduled_at(),

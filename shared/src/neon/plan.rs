@@ -9,6 +9,7 @@ pub struct Plan {
     /// Of a project, if the project itself does not say.
     pub branches_max: u64,
     pub roots_max: u64,
+    pub protected_max: u64,
     /// Of data, per project; None: charged by use.
     pub storage_bytes: Option<u64>,
     /// Per billing period; beyond it, the free plan stops and the others charge.
@@ -24,6 +25,7 @@ const FREE: Plan = Plan {
     window_seconds_max: 6 * 3_600,
     branches_max: 10,
     roots_max: 3,
+    protected_max: 0,
     storage_bytes: Some(GB / 2),
     transfer_bytes: 5 * GB,
     is_free: true,
@@ -34,6 +36,7 @@ const LAUNCH: Plan = Plan {
     window_seconds_max: 7 * DAY,
     branches_max: 5_000,
     roots_max: 5,
+    protected_max: 2,
     storage_bytes: None,
     transfer_bytes: 100 * GB,
     is_free: false,
@@ -44,6 +47,7 @@ const SCALE: Plan = Plan {
     window_seconds_max: 30 * DAY,
     branches_max: 5_000,
     roots_max: 25,
+    protected_max: 5,
     storage_bytes: None,
     transfer_bytes: 100 * GB,
     is_free: false,

@@ -114,7 +114,8 @@ pub struct NeonPolicy {
     pub create: BTreeSet<Recurring>,
     #[serde(default)]
     pub keep: KeepBranches,
-    /// For how many days any moment must be restorable: 7, or 30 for compliance.
+    /// For how many days any moment must be restorable: 7, or 30 for compliance; 0: whatever
+    /// the project has is enough.
     #[serde(default = "restore_window_days")]
     pub restore_window_days: u32,
     /// Set the project's restore window when it is shorter and the plan allows more.
@@ -206,8 +207,8 @@ impl NeonPolicy {
             (
                 "restore_window_days",
                 self.restore_window_days,
-                1..=30,
-                "1 to 30",
+                0..=30,
+                "0 to 30",
             ),
         ];
         for (setting, value, allowed, range) in checks {
@@ -276,7 +277,7 @@ mod tests {
             ("create = ['hourly']", "unknown variant `hourly`"),
             (
                 "restore_window_days = 31",
-                "restore_window_days = 31 is out of range: 1 to 30",
+                "restore_window_days = 31 is out of range: 0 to 30",
             ),
             ("[keep]\nweekly_days = 6", "keep.weekly_days = 6 is out of"),
             ("[keep]\nmonthly_days = 6", "unknown field `monthly_days`"),

@@ -42,6 +42,8 @@ pub(crate) fn item() -> BackupItem {
         backup_id: Some(id()),
         committed: false,
         previous: None,
+        from_branch: false,
+        source_branch: None,
     }
 }
 
@@ -293,6 +295,7 @@ fn manifest(objects: Vec<Object>, identities: &[Identity; 2]) -> Manifest {
             server_version_num: 150_018,
             lsn: "0/1".to_owned(),
             system_identifier: None,
+            branch_id: None,
         },
         tools: Tools {
             lifeboat: "0.1.0".to_owned(),

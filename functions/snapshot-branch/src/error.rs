@@ -1,0 +1,107 @@
+//! Why something about branches did not come about. Whatever it is: no branch that is not ours
+//! was touched, and the same event may be sent again.
+
+use lambda_runtime::Diagnostic;
+use shared::backup::{DatabaseName, MismatchedBackupId};
+use shared::config::LayerError;
+use shared::database_url::UrlError;
+use shared::error::Name;
+use shared::neon::NeonError;
+use shared::secret::SecretError;
+use shared::store::StoreError;
+
+use crate::diagnostic;
+
+#[derive(Debug, thiserror::Error)]
+pub enum BranchesError {
+    #[error("nothing can be done about branches")]
+    Layer(#[source] LayerError),
+    #[error("lifeboat.toml does not know {}: correct `databases`, or add them", .0.join(", "))]
+    UnknownDatabases(Vec<String>),
+    #[error("{0} is not in lifeboat.toml: add it there, or name one that is")]
+    UnknownDatabase(DatabaseName),
+    #[error("{0} has no [database.neon] block in lifeboat.toml: add one, or name one that has")]
+    NoPolicy(DatabaseName),
+    #[error("scheduled_time {given:?} is not a time: write one such as 2026-11-21T02:00:00Z")]
+    MalformedTime {
+        given: String,
+        #[source]
+        source: jiff::Error,
+    },
+    #[error("TIME_ZONE: {name:?} is no IANA time zone: correct the stack's parameter TimeZone")]
+    TimeZone {
+        name: String,
+        #[source]
+        source: jiff::Error,
+    },
+    #[error("the event contradicts itself")]
+    Item(#[source] MismatchedBackupId),
+    #[error(transparent)]
+    Secret(SecretError),
+    #[error(transparent)]
+    Neon(NeonError),
+    /// Nothing of ours can make room any more.
+    #[error(
+        "{source}. The project has {total} branches, {own} of them Lifeboat's; of others, the oldest are {oldest}"
+    )]
+    Limit {
+        source: NeonError,
+        total: usize,
+        own: usize,
+        oldest: String,
+    },
+    #[error("Neon's connection URL for the temporary branch")]
+    Uri(#[source] UrlError),
+    #[error(
+        "there is no branch pre-deploy-{name} of Lifeboat's in the project of {database}: nothing to report as deployed; was it made under this name?"
+    )]
+    NoSuchDeployment {
+        database: DatabaseName,
+        name: String,
+    },
+    #[error("{failed} of {planned} branches could not be deleted; the first of them")]
+    NotAllDeleted {
+        failed: usize,
+        planned: usize,
+        #[source]
+        source: NeonError,
+    },
+    #[error("write the evidence")]
+    Evidence(#[source] StoreError),
+    #[error("write the evidence as JSON")]
+    Json(#[source] serde_json::Error),
+}
+
+impl From<NeonError> for BranchesError {
+    fn from(error: NeonError) -> Self {
+        Self::Neon(error)
+    }
+}
+
+impl BranchesError {
+    pub fn name(&self) -> Name {
+        match self {
+            Self::Layer(_)
+            | Self::UnknownDatabases(_)
+            | Self::UnknownDatabase(_)
+            | Self::NoPolicy(_)
+            | Self::MalformedTime { .. }
+            | Self::TimeZone { .. }
+            | Self::Item(_)
+            | Self::NoSuchDeployment { .. }
+            | Self::Limit { .. }
+            | Self::Uri(_) => Name::Refused,
+            Self::Secret(source) if source.is_transient() => Name::Transient,
+            Self::Secret(_) => Name::Refused,
+            Self::Neon(source) | Self::NotAllDeleted { source, .. } => source.name(),
+            Self::Evidence(source) => source.name(),
+            Self::Json(_) => Name::Failed,
+        }
+    }
+}
+
+impl From<BranchesError> for Diagnostic {
+    fn from(error: BranchesError) -> Self {
+        diagnostic(error.name(), &error)
+    }
+}

@@ -1,0 +1,162 @@
+//! Neon's branches: snapshot branches by class, their rotation, the temporary branch that a
+//! dump reads, and whether the project is as its policy wants it.
+//!
+//! gather (project, branches, annotations) → decide (pure: what to make, what to delete, what
+//! is wrong) → act (one branch at a time, each found by its name before it is made) → report.
+
+pub mod calendar;
+pub mod create;
+pub mod dump_source;
+pub mod error;
+pub mod inspect;
+pub mod plan_branches;
+pub mod posture;
+pub mod request;
+pub mod rotate;
+pub mod rotation;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use jiff::{SignedDuration, Timestamp};
+use lambda_runtime::Diagnostic;
+use serde_json::Value;
+use shared::backup::DatabaseName;
+use shared::config::{ConfigError, layer_root, read_policy, required};
+use shared::error::{Name, chain};
+use shared::neon::{ApiUrl, Neon, Project};
+use shared::policy::NeonPolicy;
+use shared::secret::Secrets;
+use shared::store::Bucket;
+
+use error::BranchesError;
+use request::{DumpSource, Request};
+
+/// The settings of the function, read once at cold start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub vault_bucket: String,
+    /// Where the layer with `lifeboat.toml` is unpacked.
+    pub layer_root: PathBuf,
+    /// The IANA name of the time zone that dates and Sundays are in.
+    pub time_zone: String,
+    /// Where Neon's API is.
+    pub neon_api_url: ApiUrl,
+}
+
+impl Config {
+    /// # Errors
+    ///
+    /// A setting that is missing or does not parse.
+    pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            vault_bucket: required(&var, "VAULT_BUCKET")?,
+            layer_root: layer_root(&var),
+            time_zone: required(&var, "TIME_ZONE")?,
+            neon_api_url: required(&var, "NEON_API_URL")?,
+        })
+    }
+}
+
+/// What all invocations of one process share.
+#[derive(Debug)]
+pub struct Function {
+    pub config: Config,
+    pub vault: Bucket,
+    pub secrets: Secrets,
+    pub neon: Neon,
+}
+
+/// What is particular to one invocation.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// Unique, given by Lambda.
+    pub request_id: String,
+    pub started_at: Timestamp,
+    /// The same moment, on the clock that never jumps.
+    pub begun: Instant,
+    /// When Lambda ends the process.
+    pub deadline: Instant,
+}
+
+impl Invocation {
+    /// The clock is read once, in `main`.
+    pub fn now(&self) -> Timestamp {
+        let elapsed = SignedDuration::try_from(self.begun.elapsed()).unwrap_or_default();
+        self.started_at
+            .checked_add(elapsed)
+            .unwrap_or(self.started_at)
+    }
+}
+
+/// A database that lives in a Neon project, and the project opened.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    pub database: DatabaseName,
+    pub policy: NeonPolicy,
+    pub project: Project,
+}
+
+impl Function {
+    /// # Errors
+    ///
+    /// Under the names that the state machines match. Each event may be sent again: what is
+    /// done is found done.
+    pub async fn handle(&self, invocation: &Invocation, event: Value) -> Result<Value, Diagnostic> {
+        // Boxed: the futures nest deeper than the compiler lays out in one piece.
+        match Request::parse(event)? {
+            Request::PlanBranches(request) => answer(&plan_branches::plan(self, &request)?),
+            Request::Create(request) => {
+                answer(&Box::pin(create::create(self, invocation, &request)).await?)
+            }
+            Request::Deployed(request) => {
+                answer(&Box::pin(create::deployed(self, invocation, &request)).await?)
+            }
+            Request::Rotate(request) => {
+                answer(&Box::pin(rotate::rotate(self, invocation, &request)).await?)
+            }
+            Request::Posture(request) => {
+                answer(&Box::pin(inspect::inspect(self, invocation, &request)).await?)
+            }
+            Request::DumpSource(DumpSource::Create(item)) => {
+                answer(&Box::pin(dump_source::create(self, invocation, &item)).await?)
+            }
+            Request::DumpSource(DumpSource::Delete(item)) => {
+                answer(&Box::pin(dump_source::delete(self, invocation, &item)).await?)
+            }
+        }
+    }
+
+    /// From the configuration and the secrets as they are now.
+    async fn open(
+        &self,
+        invocation: &Invocation,
+        database: &DatabaseName,
+    ) -> Result<Opened, BranchesError> {
+        let policy = read_policy(&self.config.layer_root).map_err(BranchesError::Layer)?;
+        let configured = policy.database(database);
+        let configured =
+            configured.ok_or_else(|| BranchesError::UnknownDatabase(database.clone()))?;
+        let neon = configured.neon.clone();
+        let neon = neon.ok_or_else(|| BranchesError::NoPolicy(database.clone()))?;
+        let key = self.secrets.neon_key(&neon.project).await;
+        let key = key.map_err(BranchesError::Secret)?;
+        Ok(Opened {
+            database: database.clone(),
+            project: self.neon.project(&neon.project, key, invocation.deadline),
+            policy: neon,
+        })
+    }
+}
+
+fn answer(report: &impl serde::Serialize) -> Result<Value, Diagnostic> {
+    serde_json::to_value(report).map_err(|error| diagnostic(Name::Failed, &error))
+}
+
+/// An error as Lambda passes it on: the name is what the state machines match.
+pub fn diagnostic(name: Name, error: &dyn std::error::Error) -> Diagnostic {
+    Diagnostic {
+        error_type: name.as_str().to_owned(),
+        error_message: chain(error),
+    }
+}

@@ -1,0 +1,308 @@
+//! What the function is asked: exactly one thing.
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use lambda_runtime::Diagnostic;
+use serde::Deserialize;
+use serde_json::Value;
+use shared::backup::{BackupItem, DatabaseName};
+use shared::error::Name;
+use shared::policy::Recurring;
+
+use crate::diagnostic;
+
+/// A person's words in a note.
+const TEXT_CHARS_MAX: usize = 200;
+const DEPLOYMENT_CHARS_MAX: usize = 60;
+
+#[derive(Debug)]
+pub enum Request {
+    PlanBranches(PlanBranches),
+    Create(Create),
+    Deployed(Deployed),
+    Rotate(Rotate),
+    Posture(Posture),
+    DumpSource(DumpSource),
+}
+
+/// Which databases have branches, and what is due of them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanBranches {
+    /// What the state machine was started with.
+    pub request: BranchesRequest,
+    #[serde(default)]
+    pub execution: Option<String>,
+    /// When the state machine came to the plan: its own clock, the same on every retry.
+    pub started: Timestamp,
+}
+
+/// All optional, so that `{}` is every database now.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BranchesRequest {
+    #[serde(default)]
+    pub scheduled_time: Option<String>,
+    #[serde(default)]
+    pub databases: Option<Vec<String>>,
+}
+
+/// Makes one snapshot branch, unless it is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Create {
+    pub database: DatabaseName,
+    pub what: Snapshot,
+    /// Who asks, and why; for the note.
+    pub by: Option<String>,
+    pub reason: Option<String>,
+    pub migration_head: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Snapshot {
+    Recurring(Recurring, Date),
+    PreDeploy(String),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreateEvent {
+    database: DatabaseName,
+    class: String,
+    #[serde(default)]
+    date: Option<Date>,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    by: Option<String>,
+    #[serde(default)]
+    reason: Option<String>,
+    #[serde(default)]
+    migration_head: Option<String>,
+}
+
+/// The deployment that a branch was made for is done: from now on its days count.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deployed {
+    pub database: DatabaseName,
+    pub name: String,
+}
+
+/// Deletes what retention and limits say.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rotate {
+    pub database: DatabaseName,
+    /// Only says what would be deleted.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Whether the project is as its policy wants it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Posture {
+    pub database: DatabaseName,
+    /// The state machine's own clock, the same on every retry.
+    pub at: Timestamp,
+}
+
+/// The temporary branch that one dump reads.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DumpSource {
+    Create(BackupItem),
+    Delete(BackupItem),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    #[error("the event is not one that snapshot-branch knows")]
+    Malformed(#[source] serde_json::Error),
+    #[error(
+        "the event has to hold exactly one of `create`, `deployed`, `rotate`, `posture`, `dump_source` and `plan_branches`; for example {{\"create\": {EXAMPLE}}}"
+    )]
+    Ambiguous,
+    #[error("`create` is not understood: {0}; for example {EXAMPLE}")]
+    Create(&'static str),
+}
+
+const EXAMPLE: &str =
+    r#"{"database": "app", "class": "pre-deploy", "name": "add-invoices", "by": "your name"}"#;
+
+impl From<RequestError> for Diagnostic {
+    fn from(error: RequestError) -> Self {
+        diagnostic(Name::Refused, &error)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Event {
+    plan_branches: Option<PlanBranches>,
+    create: Option<CreateEvent>,
+    deployed: Option<Deployed>,
+    rotate: Option<Rotate>,
+    posture: Option<Posture>,
+    dump_source: Option<DumpSource>,
+}
+
+impl Request {
+    pub fn parse(event: Value) -> Result<Self, RequestError> {
+        let event: Event = serde_json::from_value(event).map_err(RequestError::Malformed)?;
+        let create = event.create.map(Create::try_from).transpose()?;
+        if event.deployed.as_ref().is_some_and(|it| !is_deployment(&it.name)) {
+            return Err(RequestError::Create(NAME));
+        }
+        let mut asked = [
+            event.plan_branches.map(Self::PlanBranches),
+            create.map(Self::Create),
+            event.deployed.map(Self::Deployed),
+            event.rotate.map(Self::Rotate),
+            event.posture.map(Self::Posture),
+            event.dump_source.map(Self::DumpSource),
+        ]
+        .into_iter()
+        .flatten();
+        match (asked.next(), asked.next()) {
+            (Some(request), None) => Ok(request),
+            _ => Err(RequestError::Ambiguous),
+        }
+    }
+}
+
+const NAME: &str =
+    "`name` is what the deployment is called: 1 to 60 of a-z, 0-9, - and ., not starting with - or .";
+
+/// It becomes part of a branch's name.
+fn is_deployment(name: &str) -> bool {
+    let allowed =
+        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    !name.is_empty()
+        && name.len() <= DEPLOYMENT_CHARS_MAX
+        && name.chars().all(allowed)
+        && !name.starts_with(['-', '.'])
+}
+
+impl TryFrom<CreateEvent> for Create {
+    type Error = RequestError;
+
+    fn try_from(event: CreateEvent) -> Result<Self, RequestError> {
+        let recurring = |class| match (event.date, &event.name) {
+            (Some(date), None) => Ok(Snapshot::Recurring(class, date)),
+            _ => Err(RequestError::Create(
+                "a daily or weekly branch has a `date`, such as \"2026-11-21\", and no `name`",
+            )),
+        };
+        let what = match event.class.as_str() {
+            "daily" => recurring(Recurring::Daily)?,
+            "weekly" => recurring(Recurring::Weekly)?,
+            "pre-deploy" => match (&event.name, event.date) {
+                (Some(name), None) if is_deployment(name) => Snapshot::PreDeploy(name.clone()),
+                _ => return Err(RequestError::Create(NAME)),
+            },
+            _ => {
+                return Err(RequestError::Create(
+                    "`class` is \"daily\", \"weekly\" or \"pre-deploy\"",
+                ));
+            }
+        };
+        let texts = [&event.by, &event.reason, &event.migration_head];
+        if texts.into_iter().flatten().any(|it| !is_text(it)) {
+            return Err(RequestError::Create(
+                "`by`, `reason` and `migration_head` are one line of at most 200 characters",
+            ));
+        }
+        Ok(Self {
+            database: event.database,
+            what,
+            by: event.by,
+            reason: event.reason,
+            migration_head: event.migration_head,
+        })
+    }
+}
+
+fn is_text(text: &str) -> bool {
+    text.chars().count() <= TEXT_CHARS_MAX && !text.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn create(fields: Value) -> Result<Request, RequestError> {
+        let mut event = json!({"database": "app"});
+        for (name, value) in fields.as_object().unwrap() {
+            event[name] = value.clone();
+        }
+        Request::parse(json!({"create": event}))
+    }
+
+    #[test]
+    fn each_class_of_branch_can_be_asked_for() {
+        for (fields, expected) in [
+            (
+                json!({"class": "daily", "date": "2026-11-21"}),
+                Snapshot::Recurring(Recurring::Daily, "2026-11-21".parse().unwrap()),
+            ),
+            (
+                json!({"class": "weekly", "date": "2026-11-22"}),
+                Snapshot::Recurring(Recurring::Weekly, "2026-11-22".parse().unwrap()),
+            ),
+            (
+                json!({"class": "pre-deploy", "name": "v1.2-add-invoices", "by": "ci"}),
+                Snapshot::PreDeploy("v1.2-add-invoices".to_owned()),
+            ),
+        ] {
+            let Ok(Request::Create(create)) = create(fields.clone()) else {
+                panic!("{fields} is not taken");
+            };
+            assert_eq!(create.what, expected);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_with_what_to_write() {
+        for (fields, expected) in [
+            (json!({"class": "hourly"}), "`class` is \"daily\""),
+            (json!({"class": "daily"}), "has a `date`"),
+            (json!({"class": "daily", "date": "2026-11-21", "name": "x"}), "no `name`"),
+            (json!({"class": "pre-deploy"}), "what the deployment is called"),
+            (json!({"class": "pre-deploy", "name": "../main"}), "called"),
+            (json!({"class": "pre-deploy", "name": "x", "by": "a\nb"}), "one line"),
+        ] {
+            let error = Diagnostic::from(create(fields.clone()).unwrap_err());
+            assert_eq!(error.error_type, "Refused");
+            assert!(error.error_message.contains(expected), "{fields}\n{}", error.error_message);
+        }
+    }
+
+    #[test]
+    fn an_event_holds_exactly_one_thing() {
+        let rotate = json!({"database": "app"});
+        assert!(matches!(
+            Request::parse(json!({"rotate": rotate})),
+            Ok(Request::Rotate(Rotate { dry_run: false, .. }))
+        ));
+        for event in [json!({}), json!({"rotate": rotate, "deployed": {"database": "app", "name": "x"}})] {
+            let error = Request::parse(event).unwrap_err();
+            assert!(matches!(error, RequestError::Ambiguous), "{error}");
+        }
+        let error = Request::parse(json!({"delete_branch": {}})).unwrap_err();
+        assert!(Diagnostic::from(error).error_message.contains("unknown field `delete_branch`"));
+    }
+
+    #[test]
+    fn a_dump_source_is_of_one_backup() {
+        let item = json!({"database": "app", "kind": "nightly", "scheduled_time": "2026-11-21T01:00:00Z",
+            "backup_id": "20261121T010000Z-nightly", "committed": false, "previous": null,
+            "from_branch": true, "source_branch": null});
+        let parsed = Request::parse(json!({"dump_source": {"create": item}}));
+        assert!(matches!(parsed, Ok(Request::DumpSource(DumpSource::Create(_)))));
+        let both = json!({"dump_source": {"create": item, "delete": item}});
+        assert!(Request::parse(both).is_err());
+    }
+}

@@ -1,0 +1,184 @@
+//! Deletes what [`crate::rotation`] says, one branch after the other, each looked at once more
+//! before.
+
+use serde::Serialize;
+use shared::backup::{BackupId, DatabaseName};
+use shared::neon::ownership::{Class, Deletable};
+use shared::neon::plan::{Plan, plan as known_plan};
+use shared::neon::{Branches, NeonError, ProjectFacts};
+
+use crate::error::BranchesError;
+use crate::request::Rotate;
+use crate::rotation::{self, Deletion, Kept, ROOM, Rotation, Rules};
+use crate::{Function, Invocation, Opened};
+
+/// An answer is no report: what is kept is told by number.
+const TOLD_MAX: usize = 10;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rotated {
+    pub database: DatabaseName,
+    /// Oldest first, with the reason.
+    pub deleted: Vec<Kept>,
+    pub deleted_total: usize,
+    pub kept_total: usize,
+    pub foreign_total: usize,
+    /// Places that only branches which are not Lifeboat's could make.
+    pub missing_room: u64,
+    pub dry_run: bool,
+}
+
+/// A second run deletes nothing more.
+pub async fn rotate(
+    function: &Function,
+    invocation: &Invocation,
+    request: &Rotate,
+) -> Result<Rotated, BranchesError> {
+    let opened = function.open(invocation, &request.database).await?;
+    let facts = opened.project.facts().await?;
+    let all = opened.project.branches().await?;
+    let rotation = rotation::plan(&rules(&opened, &facts, invocation, ROOM), &all);
+    if !request.dry_run {
+        carry_out(function, &opened, &all, &rotation.delete).await?;
+    }
+    tracing::info!(
+        database = %opened.database,
+        deleted = rotation.delete.len(),
+        kept = rotation.keep.len(),
+        foreign = rotation.foreign,
+        dry_run = request.dry_run,
+        "rotated branches"
+    );
+    Ok(answer(opened.database, rotation, request.dry_run))
+}
+
+fn answer(database: DatabaseName, rotation: Rotation, dry_run: bool) -> Rotated {
+    let told = rotation.delete.iter().take(TOLD_MAX);
+    Rotated {
+        database,
+        deleted: told
+            .map(|it| Kept {
+                name: it.name.clone(),
+                reason: it.reason.clone(),
+            })
+            .collect(),
+        deleted_total: rotation.delete.len(),
+        kept_total: rotation.keep.len(),
+        foreign_total: rotation.foreign,
+        missing_room: rotation.missing_room,
+        dry_run,
+    }
+}
+
+/// The limit as the project's owner has it; what nobody says is not guessed.
+pub fn branches_max(facts: &ProjectFacts) -> Option<u64> {
+    let said = facts.owner.branches_limit;
+    let said = said.and_then(|it| u64::try_from(it).ok()).filter(|it| *it > 0);
+    said.or_else(|| plan_of(facts).map(|it| it.branches_max))
+}
+
+pub fn plan_of(facts: &ProjectFacts) -> Option<Plan> {
+    known_plan(&facts.owner.subscription_type)
+}
+
+fn rules<'a>(
+    opened: &'a Opened,
+    facts: &ProjectFacts,
+    invocation: &Invocation,
+    room: u64,
+) -> Rules<'a> {
+    Rules {
+        database: &opened.database,
+        keep: &opened.policy.keep,
+        is_free: plan_of(facts).is_some_and(|it| it.is_free),
+        branches_max: branches_max(facts),
+        room,
+        now: invocation.now(),
+    }
+}
+
+/// Makes room for one more branch now, of superseded ones of ours; false: there are none.
+pub async fn make_room(
+    function: &Function,
+    invocation: &Invocation,
+    opened: &Opened,
+) -> Result<bool, BranchesError> {
+    let facts = opened.project.facts().await?;
+    let all = opened.project.branches().await?;
+    let mut rules = rules(opened, &facts, invocation, 1);
+    // The API has just said that there is no room, so its own number is not what counts.
+    rules.branches_max = Some(all.0.len() as u64);
+    let rotation = rotation::plan(&rules, &all);
+    carry_out(function, opened, &all, &rotation.delete).await?;
+    Ok(!rotation.delete.is_empty())
+}
+
+/// Removes what earlier runs of this database left, as far as that goes now: what resists
+/// keeps nobody from a backup, and the daily rotation tries again and says so.
+pub async fn sweep(function: &Function, invocation: &Invocation, opened: &Opened, all: &Branches) {
+    let rules = Rules {
+        database: &opened.database,
+        keep: &opened.policy.keep,
+        is_free: false,
+        branches_max: None,
+        room: 0,
+        now: invocation.now(),
+    };
+    let mut plan = rotation::plan(&rules, all);
+    plan.delete.retain(|it| it.branch.mark().class.is_temporary());
+    if let Err(error) = carry_out(function, opened, all, &plan.delete).await {
+        let error = shared::error::chain(&error);
+        tracing::warn!(error, "temporary branches of earlier runs are left");
+    }
+}
+
+/// One that fails does not keep the others from going.
+async fn carry_out(
+    function: &Function,
+    opened: &Opened,
+    all: &Branches,
+    deletions: &[Deletion],
+) -> Result<(), BranchesError> {
+    let mut failures: Vec<NeonError> = Vec::new();
+    for deletion in deletions {
+        match delete(function, opened, all, deletion).await {
+            Ok(()) => {
+                tracing::info!(branch = deletion.name, deletion.reason, "deleted a branch");
+            }
+            Err(BranchesError::Neon(error)) => failures.push(error),
+            Err(error) => return Err(error),
+        }
+    }
+    let failed = failures.len();
+    match failures.into_iter().next() {
+        None => Ok(()),
+        Some(source) => Err(BranchesError::NotAllDeleted {
+            failed,
+            planned: deletions.len(),
+            source,
+        }),
+    }
+}
+
+async fn delete(
+    function: &Function,
+    opened: &Opened,
+    all: &Branches,
+    deletion: &Deletion,
+) -> Result<(), BranchesError> {
+    // It may have been renamed, protected, or made the default since it was listed.
+    let Some(found) = opened.project.branch(deletion.branch.id()).await? else {
+        return Ok(());
+    };
+    let Ok(deletable) = Deletable::judge(&found, all, &opened.database) else {
+        tracing::warn!(branch = deletion.name, "a branch changed hands; it is left alone");
+        return Ok(());
+    };
+    if deletable.mark().class == Class::DumpSource
+        && let Ok(id) = deletable.mark().key.parse::<BackupId>()
+    {
+        let deleted = function.secrets.delete_branch_url(&opened.database, id).await;
+        deleted.map_err(BranchesError::Secret)?;
+    }
+    Ok(opened.project.delete(&deletable).await?)
+}

@@ -1,0 +1,433 @@
+//! Which branches go, and why. Pure: every branch of ours gets a reason, whatever happens to it.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use shared::backup::DatabaseName;
+use shared::neon::ownership::{Class, Deletable, Mark};
+use shared::neon::{Branch, Branches};
+use shared::policy::KeepBranches;
+
+/// Free places that must be left: for the next daily and weekly branch, and a dump's source.
+pub const ROOM: u64 = 3;
+/// One run deletes no more; the next goes on.
+pub const DELETIONS_MAX: usize = 20;
+/// No run of ours takes longer: what is older serves nothing that still goes on.
+pub const LEFTOVER: SignedDuration = SignedDuration::from_hours(6);
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+/// What decides beside the branches themselves.
+#[derive(Clone, Debug)]
+pub struct Rules<'a> {
+    pub database: &'a DatabaseName,
+    pub keep: &'a KeepBranches,
+    /// The free plan keeps nothing for long.
+    pub is_free: bool,
+    /// That a project may have; none where nobody says.
+    pub branches_max: Option<u64>,
+    /// Free places that must be left.
+    pub room: u64,
+    pub now: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    pub branch: Deletable,
+    pub name: String,
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Kept {
+    pub name: String,
+    pub reason: String,
+}
+
+/// Oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rotation {
+    pub delete: Vec<Deletion>,
+    pub keep: Vec<Kept>,
+    /// Branches that are not of this database's Lifeboat.
+    pub foreign: usize,
+    /// Places that are missing even so: only branches that are not ours could make room.
+    pub missing_room: u64,
+}
+
+/// What is to become of one branch of ours.
+enum Fate {
+    Delete(String),
+    /// May go, if room is needed.
+    Spare(String),
+    Keep(String),
+}
+
+pub fn plan(rules: &Rules<'_>, all: &Branches) -> Rotation {
+    let mut rotation = Rotation::default();
+    let mut spare: Vec<(&Branch, String)> = Vec::new();
+    let mut branches: Vec<&Branch> = all.0.iter().collect();
+    branches.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
+    for branch in branches {
+        let own = Mark::of(branch).filter(|it| it.database == *rules.database);
+        let Some(mark) = own else {
+            rotation.foreign += 1;
+            continue;
+        };
+        match fate(rules, all, branch, &mark) {
+            Fate::Delete(reason) => delete(rules, all, &mut rotation, (branch, reason)),
+            Fate::Spare(reason) => spare.push((branch, reason)),
+            Fate::Keep(reason) => keep(&mut rotation, branch, reason),
+        }
+    }
+    make_room(rules, all, &mut rotation, spare);
+    // What is deleted next time is needed until then.
+    rotation.delete.truncate(DELETIONS_MAX);
+    rotation
+}
+
+/// Deletes spare ones, oldest first, while there is not enough room.
+fn make_room(
+    rules: &Rules<'_>,
+    all: &Branches,
+    rotation: &mut Rotation,
+    spare: Vec<(&Branch, String)>,
+) {
+    let missing = |rotation: &Rotation| {
+        let left = (all.0.len() - rotation.delete.len()) as u64;
+        rules
+            .branches_max
+            .map_or(0, |max| (left + rules.room).saturating_sub(max))
+    };
+    for (branch, reason) in spare {
+        if missing(rotation) == 0 {
+            keep(rotation, branch, reason);
+            continue;
+        }
+        let reason = format!("the project needs room for new branches; {reason}");
+        delete(rules, all, rotation, (branch, reason));
+    }
+    rotation.missing_room = missing(rotation);
+}
+
+fn delete(
+    rules: &Rules<'_>,
+    all: &Branches,
+    rotation: &mut Rotation,
+    (branch, reason): (&Branch, String),
+) {
+    match Deletable::judge(branch, all, rules.database) {
+        Ok(deletable) => rotation.delete.push(Deletion {
+            branch: deletable,
+            name: branch.name.clone(),
+            reason,
+        }),
+        Err(why) => keep(rotation, branch, format!("{why}, though {reason}")),
+    }
+}
+
+fn keep(rotation: &mut Rotation, branch: &Branch, reason: String) {
+    rotation.keep.push(Kept {
+        name: branch.name.clone(),
+        reason,
+    });
+}
+
+fn fate(rules: &Rules<'_>, all: &Branches, branch: &Branch, mark: &Mark) -> Fate {
+    let age = rules.now.duration_since(branch.created_at);
+    if age < SignedDuration::ZERO {
+        return Fate::Keep("it is from the future: one of two clocks is wrong".to_owned());
+    }
+    let days_max = |days: u32| match rules.is_free {
+        true => days.min(rules.keep.free_plan_days),
+        false => days,
+    };
+    match mark.class {
+        Class::DumpSource | Class::Probe if age > LEFTOVER => {
+            Fate::Delete("it was left by a run that is over".to_owned())
+        }
+        Class::DumpSource | Class::Probe => Fate::Keep("a run may still need it".to_owned()),
+        Class::Daily => aged(all, branch, mark, (age, days_max(rules.keep.daily_days))),
+        Class::Weekly => aged(all, branch, mark, (age, days_max(rules.keep.weekly_days))),
+        Class::PreDeploy => match branch.expires_at {
+            None => Fate::Keep("its deployment was not reported as done".to_owned()),
+            Some(at) if at < rules.now => {
+                Fate::Delete(format!("its days after the deployment ended at {at}"))
+            }
+            Some(at) => Fate::Spare(format!("its deployment is done; it is kept until {at}")),
+        },
+    }
+}
+
+/// The newest one that can be used stays, however old it is.
+fn aged(all: &Branches, branch: &Branch, mark: &Mark, (age, days): (SignedDuration, u32)) -> Fate {
+    let is_newer = |it: &&Branch| {
+        let other = Mark::of(it);
+        let is_alike =
+            other.is_some_and(|it| (it.class, &it.database) == (mark.class, &mark.database));
+        is_alike && it.is_usable() && it.created_at > branch.created_at
+    };
+    let Some(newer) = all.0.iter().find(is_newer) else {
+        return Fate::Keep(format!("it is the newest {} branch", mark.class));
+    };
+    if age > DAY * i32::try_from(days).unwrap_or(i32::MAX) {
+        return Fate::Delete(format!(
+            "{} branches are kept for {days} days",
+            mark.class
+        ));
+    }
+    Fate::Spare(format!("it is superseded by {}", newer.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const NOW: &str = "2026-11-21T02:00:00Z";
+
+    fn app() -> DatabaseName {
+        "app".parse().unwrap()
+    }
+
+    fn main_branch() -> Branch {
+        Branch {
+            id: "br-main".to_owned(),
+            name: "main".to_owned(),
+            parent_id: None,
+            parent_lsn: None,
+            parent_timestamp: None,
+            current_state: "ready".to_owned(),
+            default: true,
+            protected: false,
+            created_at: "2025-01-01T00:00:00Z".parse().unwrap(),
+            expires_at: None,
+            logical_size: None,
+            annotation: BTreeMap::new(),
+        }
+    }
+
+    /// A branch as our own code makes it, read back as the API would give it.
+    fn own(class: Class, key: &str, days_old: f64) -> Branch {
+        let mark = Mark::new(class, &app(), key);
+        let annotation = [
+            ("managed-by", "lifeboat"),
+            ("class", class.as_str()),
+            ("database", "app"),
+            ("key", key),
+        ];
+        let hours = SignedDuration::from_secs_f64(days_old * 86_400.0);
+        Branch {
+            id: format!("br-{}", mark.branch_name()),
+            name: mark.branch_name(),
+            parent_id: Some("br-main".to_owned()),
+            default: false,
+            created_at: NOW.parse::<Timestamp>().unwrap() - hours,
+            annotation: annotation
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            ..main_branch()
+        }
+    }
+
+    fn daily(days_old: u32) -> Branch {
+        own(Class::Daily, &format!("d{days_old:03}"), days_old.into())
+    }
+
+    struct Case {
+        branches: Vec<Branch>,
+        is_free: bool,
+        branches_max: Option<u64>,
+    }
+
+    impl Case {
+        fn of(branches: impl IntoIterator<Item = Branch>) -> Self {
+            Self {
+                branches: [main_branch()].into_iter().chain(branches).collect(),
+                is_free: false,
+                branches_max: Some(5_000),
+            }
+        }
+
+        fn plan(&self) -> Rotation {
+            let rules = Rules {
+                database: &app(),
+                keep: &KeepBranches::default(),
+                is_free: self.is_free,
+                branches_max: self.branches_max,
+                room: ROOM,
+                now: NOW.parse().unwrap(),
+            };
+            plan(&rules, &Branches(self.branches.clone()))
+        }
+
+        fn deleted(&self) -> Vec<String> {
+            self.plan().delete.into_iter().map(|it| it.name).collect()
+        }
+    }
+
+    #[test]
+    fn each_class_is_kept_for_its_days() {
+        let weekly = |days: u32| own(Class::Weekly, &format!("w{days:03}"), days.into());
+        let case = Case::of([daily(0), daily(29), daily(31), weekly(1), weekly(89), weekly(91)]);
+        assert_eq!(case.deleted(), ["weekly-w091", "backup-d031"]);
+        let free = Case {
+            is_free: true,
+            ..Case::of([daily(0), daily(13), daily(15)])
+        };
+        assert_eq!(free.deleted(), ["backup-d015"]);
+    }
+
+    #[test]
+    fn the_newest_that_can_be_used_stays_however_old_it_is() {
+        let unusable = Branch {
+            current_state: "init".to_owned(),
+            ..daily(0)
+        };
+        let case = Case::of([daily(400), daily(200), unusable]);
+        assert_eq!(case.deleted(), ["backup-d400"]);
+        let kept = case.plan().keep;
+        assert_eq!(kept[0].reason, "it is the newest daily branch");
+    }
+
+    #[test]
+    fn a_pre_deploy_branch_goes_only_after_its_deployment() {
+        let deployed = |key: &str, expires: &str| Branch {
+            expires_at: Some(expires.parse().unwrap()),
+            ..own(Class::PreDeploy, key, 10.0)
+        };
+        let case = Case::of([
+            own(Class::PreDeploy, "never-reported", 300.0),
+            deployed("over", "2026-11-21T01:59:00Z"),
+            deployed("recent", "2026-11-22T02:00:00Z"),
+        ]);
+        assert_eq!(case.deleted(), ["pre-deploy-over"]);
+    }
+
+    #[test]
+    fn what_a_run_left_goes_and_what_one_may_still_read_stays() {
+        let source = |key: &str, hours: f64| own(Class::DumpSource, key, hours / 24.0);
+        let case = Case::of([
+            source("20261120T010000Z-nightly", 25.0),
+            source("20261121T010000Z-nightly", 1.0),
+            own(Class::Probe, "20261120T020000Z", 24.0 / 24.0),
+        ]);
+        assert_eq!(
+            case.deleted(),
+            ["lifeboat-dump-app-20261120T010000Z-nightly", "lifeboat-probe-app-20261120T020000Z"]
+        );
+    }
+
+    #[test]
+    fn near_the_limit_the_oldest_superseded_go_first_and_no_more_than_needed() {
+        let case = Case {
+            branches_max: Some(10),
+            ..Case::of([daily(0), daily(1), daily(2), daily(3), daily(4), daily(5), daily(6), daily(7)])
+        };
+        // Nine with production: two places too few.
+        assert_eq!(case.deleted(), ["backup-d007", "backup-d006"]);
+        assert_eq!(case.plan().missing_room, 0);
+    }
+
+    #[test]
+    fn where_only_foreign_branches_could_make_room_nothing_goes_and_it_is_said() {
+        let foreign = (0..8).map(|n| Branch {
+            name: format!("preview-{n}"),
+            id: format!("br-{n}"),
+            annotation: BTreeMap::new(),
+            ..daily(n)
+        });
+        let case = Case {
+            branches_max: Some(10),
+            ..Case::of(foreign.chain([daily(0)]))
+        };
+        let plan = case.plan();
+        assert_eq!((plan.delete.len(), plan.foreign, plan.missing_room), (0, 9, 3));
+    }
+
+    /// Pseudo-random and the same every time: xorshift.
+    struct Dice(u64);
+
+    impl Dice {
+        fn roll(&mut self, sides: u64) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0 % sides
+        }
+
+        fn branch(&mut self, n: u64, ids: &[String]) -> Branch {
+            let classes = [
+                Class::Daily,
+                Class::Weekly,
+                Class::PreDeploy,
+                Class::DumpSource,
+                Class::Probe,
+            ];
+            let class = classes[usize::try_from(self.roll(5)).unwrap()];
+            let mut branch = own(class, &format!("k{n}"), self.roll(200) as f64 - 1.0);
+            match self.roll(10) {
+                0 => branch.name.push('x'),
+                1 => branch.annotation.clear(),
+                2 => drop(branch.annotation.insert("database".to_owned(), "shop".to_owned())),
+                3 => branch.protected = true,
+                4 => branch.parent_id = None,
+                5 => branch.current_state = "init".to_owned(),
+                6 if !ids.is_empty() => {
+                    let parent = usize::try_from(self.roll(ids.len() as u64)).unwrap();
+                    branch.parent_id = Some(ids[parent].clone());
+                }
+                7 => branch.expires_at = Some(NOW.parse().unwrap()),
+                8 => branch.default = true,
+                _ => {}
+            }
+            branch
+        }
+    }
+
+    #[test]
+    fn whatever_the_history_nothing_goes_that_is_foreign_needed_or_the_last() {
+        let mut dice = Dice(0x2545_F491_4F6C_DD1D);
+        for _ in 0..3_000 {
+            let mut branches = vec![main_branch()];
+            let mut ids = Vec::new();
+            for n in 0..dice.roll(14) {
+                let branch = dice.branch(n, &ids);
+                ids.push(branch.id.clone());
+                branches.push(branch);
+            }
+            let case = Case {
+                is_free: dice.roll(2) == 0,
+                branches_max: [None, Some(5), Some(10)][usize::try_from(dice.roll(3)).unwrap()],
+                branches,
+            };
+            let all = Branches(case.branches.clone());
+            let plan = case.plan();
+            for deletion in &plan.delete {
+                let branch = all.with_id(deletion.branch.id()).unwrap();
+                let mark = Mark::of(branch).expect("a foreign branch");
+                assert_eq!(mark.database, app());
+                assert!(!branch.default && !branch.protected && branch.parent_id.is_some());
+                assert!(!all.has_children(&branch.id), "{branch:?}");
+                let survives = |class: Class| {
+                    all.0.iter().any(|it| {
+                        let is_alike = Mark::of(it)
+                            .is_some_and(|it| it.class == class && it.database == app());
+                        let goes = plan.delete.iter().any(|gone| gone.branch.id() == it.id);
+                        is_alike && it.is_usable() && !goes
+                    })
+                };
+                match mark.class {
+                    Class::Daily | Class::Weekly => assert!(survives(mark.class), "{all:?}"),
+                    Class::PreDeploy => assert!(branch.expires_at.is_some()),
+                    Class::DumpSource | Class::Probe => {}
+                }
+            }
+            let own = all
+                .0
+                .iter()
+                .filter(|it| Mark::of(it).is_some_and(|it| it.database == app()))
+                .count();
+            assert_eq!(plan.delete.len() + plan.keep.len(), own, "each has a reason");
+        }
+    }
+}
