@@ -27,7 +27,7 @@ help: ## Show this list
 .PHONY: programs
 programs: setup
 	@echo "compile the functions and the local cloud (minutes the first time)"
-	@cargo build $(CARGO_LOCAL) -p alert -p drill -p dump -p localcloud -p restore -p verify
+	@cargo build $(CARGO_LOCAL) -p alert -p drill -p dump -p localcloud -p restore -p snapshot-branch -p verify
 
 .PHONY: backup
 backup: programs ## Back up a sample database, or DATABASE_URL=postgresql://…, on this machine

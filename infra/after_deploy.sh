@@ -21,9 +21,9 @@ secret() {
 }
 secret lifeboat/identity \
     "aws secretsmanager put-secret-value --secret-id lifeboat/identity --secret-string file://identity.txt"
-while read -r database; do
-    secret "lifeboat/database/$database" \
-        "aws secretsmanager create-secret --name lifeboat/database/$database --secret-string file://$database-url.txt"
+# Of a database its URL, of a Neon project its API key.
+while read -r name; do
+    secret "$name" "aws secretsmanager create-secret --name $name --secret-string file://${name##*/}.txt"
 done < <(cargo run --quiet --locked --profile local -p shared --example check_config infra/config/lifeboat.toml)
 if [ $missing = 1 ]; then
     echo "deploy: no first backup was started. Set these, then run \`make deploy\` again."

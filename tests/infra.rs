@@ -108,6 +108,10 @@ fn functions_are_told_where_things_are_and_nothing_else() {
             vec!["TIME_ZONE", "VAULT_BUCKET", "WORK_BUCKET"],
         ),
         (
+            "SnapshotBranchFunction",
+            vec!["NEON_API_URL", "TIME_ZONE", "VAULT_BUCKET", "WORK_BUCKET"],
+        ),
+        (
             "RestoreFunction",
             vec![
                 "PAGE_TOPIC_ARN",
@@ -195,6 +199,10 @@ fn the_commented_example_in_the_configuration_is_valid() {
         shared::policy::Policy::parse(&format!("{keys}\n[[database]]\n{example}")).unwrap();
     assert_eq!(policy.databases.len(), 1);
     assert_eq!(policy.databases[0].connections, Some(4));
+    // What is written as the default is the default.
+    let neon = policy.databases[0].neon.clone().unwrap();
+    let required = "project = 'autumn-disk-484331'\nrole = 'neondb_owner'\ndatabase = 'neondb'";
+    assert_eq!(neon, toml::from_str(required).unwrap());
     let drill = policy.databases[0].drill.as_ref().unwrap();
     let checks = (
         drill.tables.len(),
@@ -202,7 +210,6 @@ fn the_commented_example_in_the_configuration_is_valid() {
         drill.requests.len(),
     );
     assert_eq!(checks, (1, 1, 1));
-    // What is written as the default is the default.
     let only_target = policy::DrillPolicy {
         tables: Vec::new(),
         assertions: Vec::new(),

@@ -1,4 +1,4 @@
-//! Checks a `lifeboat.toml` without AWS and prints the names of its databases, one a line.
+//! Checks a `lifeboat.toml` without AWS and prints the secrets that its databases need, one a line.
 //!
 //! `check_config FILE` accepts a file whose recipients are still to be written (`make lint`);
 //! `check_config --complete FILE` accepts only what the functions would (`make deploy`).
@@ -29,7 +29,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("lifeboat.toml: there is no [[database]]; nothing would be backed up".into());
     }
     for database in policy.databases {
-        println!("{}", database.name);
+        let reads_branch = database.neon.as_ref().is_some_and(|it| it.dump_from_branch);
+        if !reads_branch {
+            println!("lifeboat/database/{}", database.name);
+        }
+        if let Some(neon) = database.neon {
+            println!("lifeboat/neon/{}", neon.project);
+        }
     }
     Ok(())
 }

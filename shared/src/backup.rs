@@ -191,6 +191,8 @@ pub struct BackupItem {
 #[serde(deny_unknown_fields)]
 pub struct SourceBranch {
     pub branch_id: String,
+    /// The moment of production that it holds: whenever it is read, its data is no younger.
+    pub data_as_of: Timestamp,
 }
 
 /// Links a manifest to the one before it, so that a gap or a rollback shows.

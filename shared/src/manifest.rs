@@ -27,7 +27,8 @@ pub struct Manifest {
     pub previous: Option<PreviousBackup>,
     pub scheduled_at: Timestamp,
     pub started_at: Timestamp,
-    /// The source's clock when the snapshot was exported: the data is as of this moment.
+    /// The source's clock when the snapshot was exported, or when the branch that was read was
+    /// made: the data is as of this moment.
     pub snapshot_at: Timestamp,
     pub finished_at: Timestamp,
     pub source: Source,

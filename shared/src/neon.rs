@@ -28,9 +28,7 @@ use url::{Host, Url};
 use crate::policy::ProjectId;
 use crate::secret::ApiKey;
 
-pub use answers::{
-    Branch, Consumption, Endpoint, Operation, Owner, ProjectFacts, Quota, Settings,
-};
+pub use answers::{Branch, Consumption, Endpoint, Operation, Owner, ProjectFacts, Quota, Settings};
 pub use branches::{Branches, NewBranch, Point};
 pub use connection::ConnectionUri;
 pub use ensure::{Ensured, Removed};

@@ -206,7 +206,9 @@ impl Policy {
             return Ok(());
         };
         let checked = match database.provider {
-            Provider::Neon => neon.check().and_then(|()| self.check_shared(database, neon)),
+            Provider::Neon => neon
+                .check()
+                .and_then(|()| self.check_shared(database, neon)),
             Provider::Supabase | Provider::Postgres => Err(NeonPolicyError::OtherProvider),
         };
         checked.map_err(|source| PolicyError::Neon {

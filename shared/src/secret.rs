@@ -92,7 +92,7 @@ impl fmt::Debug for ApiKey {
 
 impl ApiKey {
     /// One word of plain characters, so that it can be a header.
-    fn parse(value: &str) -> Option<Self> {
+    pub fn parse(value: &str) -> Option<Self> {
         let value = value.trim();
         let is_key = !value.is_empty() && value.bytes().all(|it| it.is_ascii_graphic());
         is_key.then(|| Self(value.to_owned()))
@@ -343,7 +343,10 @@ mod tests {
     #[test]
     fn an_api_key_is_one_word_and_never_shown() {
         let key = ApiKey::parse("napi_hunter2\r\n").unwrap();
-        assert_eq!((key.expose(), &*format!("{key:?}")), ("napi_hunter2", "ApiKey(…)"));
+        assert_eq!(
+            (key.expose(), &*format!("{key:?}")),
+            ("napi_hunter2", "ApiKey(…)")
+        );
         for value in ["", " \n", "two words", "schlüssel"] {
             assert!(ApiKey::parse(value).is_none(), "{value}");
         }

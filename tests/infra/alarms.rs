@@ -55,6 +55,7 @@ fn no_alarm_spans_more_than_cloudwatch_allows() {
 fn a_run_of_any_machine_that_ends_badly_is_told_within_a_minute() {
     for machine in [
         "BackupMachine",
+        "BranchesMachine",
         "DrillMachine",
         "RestoreMachine",
         "WatchMachine",
@@ -75,17 +76,19 @@ fn a_run_of_any_machine_that_ends_badly_is_told_within_a_minute() {
 }
 
 #[test]
-fn a_day_without_a_backup_pages_and_a_first_day_does_not() {
-    let alarm = alarm_on("AWS/States", "ExecutionsSucceeded", Some("BackupMachine"));
-    assert_eq!(
-        (&alarm["Period"], &alarm["EvaluationPeriods"]),
-        (&json!(3600), &json!(26))
-    );
-    assert_eq!(alarm["TreatMissingData"], "breaching");
-    assert_eq!(
-        alarm["WarmUpConfiguration"]["WarmUpPeriodDurationInMinutes"],
-        26 * 60
-    );
+fn a_day_without_a_backup_or_a_look_at_branches_pages_and_a_first_day_does_not() {
+    for machine in ["BackupMachine", "BranchesMachine"] {
+        let alarm = alarm_on("AWS/States", "ExecutionsSucceeded", Some(machine));
+        assert_eq!(
+            (&alarm["Period"], &alarm["EvaluationPeriods"]),
+            (&json!(3600), &json!(26))
+        );
+        assert_eq!(alarm["TreatMissingData"], "breaching");
+        assert_eq!(
+            alarm["WarmUpConfiguration"]["WarmUpPeriodDurationInMinutes"],
+            26 * 60
+        );
+    }
 }
 
 #[test]

@@ -20,24 +20,67 @@ fn may(role: &str) -> BTreeMap<&'static str, Vec<String>> {
 #[test]
 fn dump_creates_backups_and_can_do_nothing_else() {
     let may = may("DumpFunctionRole");
-    let secrets = "arn:AWS::Partition}:secretsmanager:AWS::Region}:AWS::AccountId}:secret:lifeboat/database/*";
-    let vault_key = r#"{"Fn::GetAtt":["VaultKey","Arn"]}"#;
-    let log = r#"{"Fn::GetAtt":["DumpFunctionLogGroup","Arn"]}"#;
+    let secret = |kind: &str| {
+        format!(
+            "arn:AWS::Partition}}:secretsmanager:AWS::Region}}:AWS::AccountId}}:secret:lifeboat/{kind}/*"
+        )
+    };
+    let vault_key = r#"{"Fn::GetAtt":["VaultKey","Arn"]}"#.to_owned();
+    let log = r#"{"Fn::GetAtt":["DumpFunctionLogGroup","Arn"]}"#.to_owned();
+    let backups = "VaultBucket/backups/*".to_owned();
     let expected = [
-        ("kms:Decrypt", vault_key),
-        ("kms:GenerateDataKey", vault_key),
-        ("logs:CreateLogStream", log),
-        ("logs:PutLogEvents", log),
-        ("s3:AbortMultipartUpload", "VaultBucket/backups/*"),
-        ("s3:PutObject", "VaultBucket/backups/*"),
-        ("secretsmanager:GetSecretValue", secrets),
+        ("kms:Decrypt", vec![vault_key.clone()]),
+        ("kms:GenerateDataKey", vec![vault_key]),
+        ("logs:CreateLogStream", vec![log.clone()]),
+        ("logs:PutLogEvents", vec![log]),
+        ("s3:AbortMultipartUpload", vec![backups.clone()]),
+        ("s3:PutObject", vec![backups]),
+        (
+            "secretsmanager:GetSecretValue",
+            vec![secret("branch"), secret("database")],
+        ),
     ];
-    assert_eq!(
-        may,
-        expected
-            .map(|(action, resource)| (action, vec![resource.to_owned()]))
-            .into()
-    );
+    assert_eq!(may, expected.into());
+}
+
+/// It holds the keys that can delete a project's branches, so it holds nothing else: no backup,
+/// no database's password, and what it writes for dump it cannot read back.
+#[test]
+fn snapshot_branch_opens_neon_and_nothing_else() {
+    let may = may("SnapshotBranchFunctionRole");
+    let names: Vec<&str> = may.keys().copied().collect();
+    let expected = [
+        "kms:Decrypt",
+        "kms:GenerateDataKey",
+        "logs:CreateLogStream",
+        "logs:PutLogEvents",
+        "s3:PutObject",
+        "secretsmanager:CreateSecret",
+        "secretsmanager:DeleteSecret",
+        "secretsmanager:GetSecretValue",
+        "secretsmanager:PutSecretValue",
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(may["s3:PutObject"], ["VaultBucket/evidence/*"]);
+    for (action, secrets) in [
+        ("secretsmanager:GetSecretValue", ":secret:lifeboat/neon/*"),
+        ("secretsmanager:CreateSecret", ":secret:lifeboat/branch/*"),
+        ("secretsmanager:PutSecretValue", ":secret:lifeboat/branch/*"),
+        ("secretsmanager:DeleteSecret", ":secret:lifeboat/branch/*"),
+    ] {
+        assert_eq!(may[action].len(), 1, "{action}");
+        assert!(may[action][0].ends_with(secrets), "{action}");
+    }
+}
+
+#[test]
+fn neons_keys_are_for_snapshot_branch_alone() {
+    for (role, statement) in allowed() {
+        let reads = actions(statement).contains(&"secretsmanager:GetSecretValue");
+        if reads && statement["Resource"].to_string().contains("lifeboat/neon") {
+            assert_eq!(role, "SnapshotBranchFunctionRole");
+        }
+    }
 }
 
 /// It cannot write a backup or a verdict, and reaches no database but the targets.
@@ -122,6 +165,7 @@ fn the_first_path_segment_decides_who_writes() {
         ("VaultBucket/backups/*", "DumpFunctionRole"),
         ("VaultBucket/evidence/*", "DrillFunctionRole"),
         ("VaultBucket/evidence/*", "RestoreFunctionRole"),
+        ("VaultBucket/evidence/*", "SnapshotBranchFunctionRole"),
         ("VaultBucket/verdicts/*", "DrillFunctionRole"),
         ("VaultBucket/verdicts/*", "VerifyFunctionRole"),
         ("WorkBucket/drills/*", "DrillFunctionRole"),

@@ -21,7 +21,7 @@ const LAMBDAS: [&str; 4] = [
     "Lambda.SdkClientException",
 ];
 
-const MACHINES: [&str; 4] = ["backup", "drill", "restore", "watch"];
+const MACHINES: [&str; 5] = ["backup", "branches", "drill", "restore", "watch"];
 
 /// What our own state machines fail with, or a person's refusal.
 const DECISIONS: [&str; 1] = ["ApprovalRefused"];
@@ -69,6 +69,7 @@ fn every_task_waits_thirty_seconds_longer_than_its_function_runs() {
             "${VerifyArn}" => "VerifyFunction",
             "${DrillArn}" => "DrillFunction",
             "${RestoreArn}" => "RestoreFunction",
+            "${SnapshotBranchArn}" => "SnapshotBranchFunction",
             "${AlertArn}" => "AlertFunction",
             other => panic!("{name} calls {other}"),
         };
@@ -133,6 +134,7 @@ fn what_a_choice_compares_is_there_or_has_been_looked_for() {
     // Always there: the plan puts `committed` into every item, a ResultSelector or the machine itself the others.
     let present = [
         "$.backup.committed",
+        "$.backup.from_branch",
         "$.any_failed",
         "$.plan.can_be_done",
         "$.apply.remaining",
@@ -195,13 +197,18 @@ fn only_a_passed_verdict_counts() {
 #[test]
 fn schedules_start_machines_within_the_hour_or_leave_a_dead_letter() {
     let schedules = resources("AWS::Scheduler::Schedule");
-    assert_eq!(schedules.len(), 5);
+    assert_eq!(schedules.len(), 6);
     for (name, schedule) in schedules {
         let target = &schedule["Target"];
         assert!(
-            ["BackupMachine", "DrillMachine", "WatchMachine"]
-                .iter()
-                .any(|it| refers_to(&target["Arn"], it)),
+            [
+                "BackupMachine",
+                "BranchesMachine",
+                "DrillMachine",
+                "WatchMachine"
+            ]
+            .iter()
+            .any(|it| refers_to(&target["Arn"], it)),
             "{name}"
         );
         assert!(
@@ -310,6 +317,55 @@ fn no_way_leads_around_the_teardown_of_a_drill() {
     ] {
         assert!(rules[0]["And"].as_array().unwrap().contains(&wanted));
     }
+}
+
+/// However a backup ends, the branch that its dump has read is deleted before anything else.
+#[test]
+fn no_way_leads_around_the_deletion_of_a_dumps_branch() {
+    let machine = definition("backup");
+    let each = &machine["States"]["EachDatabase"]["ItemProcessor"]["States"];
+    let back_up = &each["BackUp"];
+    assert_eq!(back_up["Next"], "HadSource");
+    assert_eq!(
+        back_up["Catch"],
+        json!([{"ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": "HadSource"}])
+    );
+    assert_eq!(
+        each["HadSource"]["Choices"],
+        json!([{"Variable": "$.backup.from_branch", "BooleanEquals": true, "Next": "DeleteSource"}])
+    );
+    // That it could not be deleted is told, and changes nothing about the backup.
+    let delete = &each["DeleteSource"];
+    assert_eq!(delete["Catch"][0]["Next"], "AlertLeftover");
+    assert_eq!(
+        (&delete["Next"], &each["AlertLeftover"]["Next"]),
+        (&json!("HasFailed"), &json!("HasFailed"))
+    );
+    assert_eq!(each["HasFailed"]["Default"], "Outcome");
+    // What dump is told is the branch's id and moment, and nothing that opens it.
+    let create = &back_up["Branches"][0]["States"]["CreateSource"];
+    assert_eq!(
+        create["ResultSelector"],
+        json!({
+            "branch_id.$": "$.Payload.source_branch.branch_id",
+            "data_as_of.$": "$.Payload.source_branch.data_as_of"
+        })
+    );
+}
+
+#[test]
+fn branches_are_made_at_two_every_night() {
+    let schedule = properties("BranchesMachineBranchesDaily");
+    assert_eq!(
+        schedule["ScheduleExpression"],
+        json!({"Ref": "BranchesSchedule"})
+    );
+    assert_eq!(
+        schedule["ScheduleExpressionTimezone"],
+        json!({"Ref": "TimeZone"})
+    );
+    let default = &super::template()["Parameters"]["BranchesSchedule"]["Default"];
+    assert_eq!(*default, "cron(0 2 * * ? *)");
 }
 
 #[test]

@@ -111,6 +111,7 @@ fn only_log_delivery_and_the_network_know_no_resource() {
     stars.sort_unstable();
     let expected = [
         ("BackupMachineRole", "DeliverLogs"),
+        ("BranchesMachineRole", "DeliverLogs"),
         ("DrillMachineRole", "DeliverLogs"),
         ("DrillNetworkPolicy", "AttachNetwork"),
         ("DumpNetworkPolicy", "AttachNetwork"),
@@ -154,6 +155,8 @@ fn no_role_deletes_or_unlocks() {
         for action in actions(statement) {
             let harmless = !action.contains("Delete")
                 || action == "logs:DeleteLogDelivery"
+                || (action == "secretsmanager:DeleteSecret"
+                    && role == "SnapshotBranchFunctionRole")
                 || action == "ec2:DeleteNetworkInterface";
             assert!(
                 harmless && !action.contains("Bypass"),
@@ -188,6 +191,7 @@ fn the_identity_is_for_those_who_read_backups() {
 fn machines_invoke_exactly_the_functions_they_use() {
     for (role, machine) in [
         ("BackupMachineRole", "BackupMachine"),
+        ("BranchesMachineRole", "BranchesMachine"),
         ("DrillMachineRole", "DrillMachine"),
         ("RestoreMachineRole", "RestoreMachine"),
         ("WatchMachineRole", "WatchMachine"),
@@ -242,7 +246,7 @@ fn the_vault_denies_overwriting_deleting_and_other_writers_to_everybody() {
         "NobodyBypassesOrHoldsLocks",
         "NobodyDeletes",
         "NobodyWritesElsewhere",
-        "OnlyDrillAndRestoreWriteEvidence",
+        "OnlyDrillRestoreAndBranchesWriteEvidence",
         "OnlyDumpWritesBackups",
         "OnlyIfNoneMatch",
         "OnlyOverTls",
@@ -260,8 +264,12 @@ fn the_vault_denies_overwriting_deleting_and_other_writers_to_everybody() {
     for (statement, writers) in [
         ("OnlyDumpWritesBackups", vec!["DumpFunctionRole"]),
         (
-            "OnlyDrillAndRestoreWriteEvidence",
-            vec!["DrillFunctionRole", "RestoreFunctionRole"],
+            "OnlyDrillRestoreAndBranchesWriteEvidence",
+            vec![
+                "DrillFunctionRole",
+                "RestoreFunctionRole",
+                "SnapshotBranchFunctionRole",
+            ],
         ),
         (
             "OnlyVerifyAndDrillWriteVerdicts",

@@ -6,6 +6,7 @@
 //! twice it sends two messages: for a failed backup, two are better than none.
 
 mod advice;
+pub mod branches;
 pub mod cause;
 mod drill;
 mod execution;
@@ -77,6 +78,29 @@ enum Event {
     Drill(RecoveryFailed),
     #[serde(rename = "drill_missed")]
     Missed(DrillMissed),
+    #[serde(rename = "branches_failed")]
+    Branches(BranchesFailed),
+}
+
+/// Something about branches; or nothing failed, and the project is not as it should be.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BranchesFailed {
+    /// Absent when the run failed as a whole.
+    #[serde(default)]
+    database: Option<DatabaseName>,
+    #[serde(default)]
+    backup_id: Option<BackupId>,
+    /// Whether somebody has to be woken for it.
+    #[serde(default = "yes")]
+    wakes: bool,
+    failure: Failure,
+    /// The ARN of the state machine's execution.
+    execution: String,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A restore or a drill; how much of it is known depends on how far it came.
@@ -187,6 +211,14 @@ impl Function {
                 (&self.page_topic, message)
             }
             Event::Missed(missed) => (&self.notice_topic, self.of_missed(&missed, now)),
+            Event::Branches(failed) => {
+                let topic = if failed.wakes {
+                    &self.page_topic
+                } else {
+                    &self.notice_topic
+                };
+                (topic, self.of_branches(&failed, now).await)
+            }
         };
         let publish = self.sns.publish().topic_arn(topic);
         let publish = publish.subject(&message.subject).message(message.body);
@@ -250,6 +282,19 @@ impl Function {
             noticed_at: now,
             // It is not asked: this backup can be restored.
             vault: Vault::Known(Known::default()),
+        })
+    }
+
+    async fn of_branches(&self, failed: &BranchesFailed, now: Timestamp) -> Message {
+        let about = failed.database.as_ref().map(|database| (database, None));
+        branches::compose(&branches::Branches {
+            database: failed.database.as_ref(),
+            backup_id: failed.backup_id,
+            error: &failed.failure.error,
+            cause: failed.failure.cause.as_deref(),
+            execution: &failed.execution,
+            noticed_at: now,
+            vault: self.gather(about).await,
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use jiff::Timestamp;
 use shared::manifest::{
     self, DatabaseSettings, Extension, Manifest, MigrationHead, QualifiedName, Run, Source, Tools,
 };
@@ -38,7 +39,7 @@ pub fn describe(
         previous: order.item.previous.clone(),
         scheduled_at: order.id.scheduled_at(),
         started_at: order.started_at,
-        snapshot_at: snapshot.at,
+        snapshot_at: data_as_of(order, snapshot),
         finished_at: order.started_at,
         source: Source {
             provider: order.database.provider,
@@ -50,7 +51,11 @@ pub fn describe(
             server_version_num: server.version_num,
             lsn: snapshot.lsn.clone(),
             system_identifier: system_identifier(&mut sessions.watcher)?,
-            branch_id: order.item.source_branch.as_ref().map(|it| it.branch_id.clone()),
+            branch_id: order
+                .item
+                .source_branch
+                .as_ref()
+                .map(|it| it.branch_id.clone()),
         },
         tools: Tools {
             lifeboat: env!("CARGO_PKG_VERSION").to_owned(),
@@ -79,6 +84,12 @@ pub fn describe(
             planner_peak_memory_bytes: planned.peak_memory_bytes,
         },
     })
+}
+
+/// A branch may be read long after it was made.
+fn data_as_of(order: &Order<'_>, snapshot: &Snapshot) -> Timestamp {
+    let branch = order.item.source_branch.as_ref();
+    branch.map_or(snapshot.at, |it| it.data_as_of.min(snapshot.at))
 }
 
 fn extensions(connection: &mut Connection) -> Result<Vec<Extension>, DumpError> {

@@ -46,7 +46,11 @@ pub async fn create(
         expires_at: None,
     };
     let ensured = ensure(function, invocation, &opened, &new).await?;
-    tracing::info!(branch = ensured.branch.name, ensured.is_new, "a snapshot branch is there");
+    tracing::info!(
+        branch = ensured.branch.name,
+        ensured.is_new,
+        "a snapshot branch is there"
+    );
     let mark = ensured.own.mark();
     Ok(Created {
         database: opened.database.clone(),
@@ -100,11 +104,15 @@ async fn explained(opened: &Opened, source: NeonError) -> BranchesError {
         return BranchesError::Neon(source);
     };
     let is_own = |it: &&Branch| Mark::of(it).is_some();
-    let mut others: Vec<&Branch> = all.0.iter().filter(|it| !is_own(it) && !it.default).collect();
+    let mut others: Vec<&Branch> = all
+        .0
+        .iter()
+        .filter(|it| !is_own(it) && !it.default)
+        .collect();
     others.sort_by_key(|it| it.created_at);
     let oldest: Vec<&str> = others.iter().take(NAMED_MAX).map(|it| &*it.name).collect();
     BranchesError::Limit {
-        source,
+        source: Box::new(source),
         total: all.0.len(),
         own: all.0.iter().filter(is_own).count(),
         oldest: if oldest.is_empty() {
@@ -116,11 +124,7 @@ async fn explained(opened: &Opened, source: NeonError) -> BranchesError {
 }
 
 /// Who made it, why, at which migration, and what changed in the schema since the last one.
-async fn marked(
-    opened: &Opened,
-    all: &Branches,
-    request: &Create,
-) -> Result<Mark, BranchesError> {
+async fn marked(opened: &Opened, all: &Branches, request: &Create) -> Result<Mark, BranchesError> {
     let (class, key, why) = match &request.what {
         Snapshot::Recurring(Recurring::Daily, date) => {
             (Class::Daily, date.to_string(), "the daily snapshot")
@@ -138,7 +142,10 @@ async fn marked(
     let mark = mark
         .with_note("who", by)
         .with_note("why", request.reason.as_deref().unwrap_or(why))
-        .with_note("migration-head", request.migration_head.as_deref().unwrap_or_default());
+        .with_note(
+            "migration-head",
+            request.migration_head.as_deref().unwrap_or_default(),
+        );
     let change = schema_change(opened, all, class).await;
     Ok(mark.with_note("schema-change", &change))
 }
@@ -147,15 +154,16 @@ async fn marked(
 async fn schema_change(opened: &Opened, all: &Branches, class: Class) -> String {
     let of_class = |it: &&Branch| {
         let mark = Mark::of(it);
-        it.is_usable()
-            && mark.is_some_and(|it| it.class == class && it.database == opened.database)
+        it.is_usable() && mark.is_some_and(|it| it.class == class && it.database == opened.database)
     };
     let last = all.0.iter().filter(of_class).max_by_key(|it| it.created_at);
     let (Some(last), Some(production)) = (last, all.default_branch()) else {
         return "there is no earlier one to compare with".to_owned();
     };
     let database = &opened.policy.database;
-    let compared = opened.project.schema_difference(&production.id, &last.id, database);
+    let compared = opened
+        .project
+        .schema_difference(&production.id, &last.id, database);
     match compared.await {
         Ok(Some(difference)) => summary(&difference, &last.name),
         Ok(None) => format!("not compared with {}: Neon did not say", last.name),
@@ -241,7 +249,10 @@ mod tests {
 
     #[test]
     fn a_schema_change_is_told_in_one_line() {
-        assert_eq!(summary("", "backup-2026-11-20"), "none since backup-2026-11-20");
+        assert_eq!(
+            summary("", "backup-2026-11-20"),
+            "none since backup-2026-11-20"
+        );
         let diff = "--- a/d\n+++ b/d\n@@ -1,2 +1,3 @@\n CREATE TABLE a ();\n+CREATE TABLE b ();\n-CREATE TABLE c ();\n";
         assert_eq!(
             summary(diff, "backup-2026-11-20"),

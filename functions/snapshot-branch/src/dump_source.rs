@@ -58,9 +58,17 @@ pub async fn create(
         .secrets
         .put_branch_url(&opened.database, id, &branch_id, &uri);
     stored.await.map_err(BranchesError::Secret)?;
-    tracing::info!(branch = ensured.branch.name, ensured.is_new, "a dump can read its branch");
+    tracing::info!(
+        branch = ensured.branch.name,
+        ensured.is_new,
+        "a dump can read its branch"
+    );
+    let parent_at = ensured.branch.parent_timestamp;
     Ok(Source {
-        source_branch: SourceBranch { branch_id },
+        source_branch: SourceBranch {
+            branch_id,
+            data_as_of: parent_at.unwrap_or(ensured.branch.created_at),
+        },
         branch: ensured.branch.name,
         is_new: ensured.is_new,
         expires_at: ensured.branch.expires_at,
@@ -83,7 +91,10 @@ pub async fn delete(
 ) -> Result<SourceDeleted, BranchesError> {
     let id = item.id().map_err(BranchesError::Item)?;
     let opened = function.open(invocation, &item.database).await?;
-    let deleted = function.secrets.delete_branch_url(&opened.database, id).await;
+    let deleted = function
+        .secrets
+        .delete_branch_url(&opened.database, id)
+        .await;
     deleted.map_err(BranchesError::Secret)?;
     let mark = Mark::new(Class::DumpSource, &opened.database, &id.to_string());
     let removed = opened.project.remove(&mark).await?;

@@ -45,7 +45,7 @@ pub enum BranchesError {
         "{source}. The project has {total} branches, {own} of them Lifeboat's; of others, the oldest are {oldest}"
     )]
     Limit {
-        source: NeonError,
+        source: Box<NeonError>,
         total: usize,
         own: usize,
         oldest: String,

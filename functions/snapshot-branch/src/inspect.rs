@@ -130,9 +130,9 @@ async fn lengthen_window(
     match opened.project.set_restore_window(target).await {
         Ok(facts) => Ok((facts, true)),
         // What it is now decides; a refusal becomes a finding, with the value.
-        Err(NeonError::Rejected { .. } | NeonError::Unknown { .. } | NeonError::KeyTooNarrow { .. }) => {
-            Ok((opened.project.facts().await?, false))
-        }
+        Err(
+            NeonError::Rejected { .. } | NeonError::Unknown { .. } | NeonError::KeyTooNarrow { .. },
+        ) => Ok((opened.project.facts().await?, false)),
         Err(error) => Err(error.into()),
     }
 }
@@ -147,8 +147,10 @@ async fn prove_freshness(
 ) -> Result<Freshness, BranchesError> {
     let of = whole_second(invocation.now()) - FRESH;
     let key = at.strftime("%Y%m%dT%H%M%SZ").to_string();
-    let mark = Mark::new(Class::Probe, &opened.database, &key)
-        .with_note("why", "proves that this moment can be had; it is deleted at once");
+    let mark = Mark::new(Class::Probe, &opened.database, &key).with_note(
+        "why",
+        "proves that this moment can be had; it is deleted at once",
+    );
     let new = NewBranch {
         parent_id: production(opened, branches)?.id.clone(),
         point: Point::Time(of),
@@ -194,7 +196,12 @@ async fn write(
         branches: seen.branches.0.len(),
         branches_max: seen.branches_max,
         root_branches: seen.branches.roots(),
-        own_branches: seen.branches.0.iter().filter(|it| Mark::of(it).is_some()).count(),
+        own_branches: seen
+            .branches
+            .0
+            .iter()
+            .filter(|it| Mark::of(it).is_some())
+            .count(),
         key_opens_others: seen.key_opens_others,
         freshness: seen.freshness.as_ref(),
         lifeboat: env!("CARGO_PKG_VERSION"),

@@ -63,15 +63,16 @@ fn decide(
     }
     let at = match &request.scheduled_time {
         None => started,
-        Some(given) => given.parse().map_err(|source| BranchesError::MalformedTime {
-            given: given.clone(),
-            source,
-        })?,
+        Some(given) => given
+            .parse()
+            .map_err(|source| BranchesError::MalformedTime {
+                given: given.clone(),
+                source,
+            })?,
     };
     let date = at.to_zoned(zone.clone()).date();
-    let is_asked = |name: &DatabaseName| {
-        asked.is_none_or(|names| names.iter().any(|it| it == name.as_str()))
-    };
+    let is_asked =
+        |name: &DatabaseName| asked.is_none_or(|names| names.iter().any(|it| it == name.as_str()));
     let mut plan = PlannedBranches {
         databases: Vec::new(),
         without_branches: 0,

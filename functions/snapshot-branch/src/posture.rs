@@ -65,10 +65,7 @@ impl Code {
     /// Whether it cannot wait until morning: what is promised of restoring does not hold.
     pub fn wakes(self) -> bool {
         match self {
-            Self::WindowTooShort
-            | Self::NotFresh
-            | Self::DailyMissing
-            | Self::NoProduction => true,
+            Self::WindowTooShort | Self::NotFresh | Self::DailyMissing | Self::NoProduction => true,
             Self::WeeklyMissing
             | Self::NotProtected
             | Self::BranchesNearLimit
@@ -133,7 +130,9 @@ fn window(seen: &Seen<'_>) -> Option<Finding> {
             plan.name,
             days(plan.window_seconds_max)
         ),
-        Some(_) | None => "lengthen it in the project's settings, or write set_restore_window = true".to_owned(),
+        Some(_) | None => {
+            "lengthen it in the project's settings, or write set_restore_window = true".to_owned()
+        }
     };
     finding(
         Code::WindowTooShort,
@@ -225,8 +224,18 @@ fn key_scope(seen: &Seen<'_>) -> Option<Finding> {
 /// The newest snapshot of each class that the policy asks for.
 fn missing(seen: &Seen<'_>) -> Vec<Finding> {
     let classes = [
-        (Recurring::Daily, Class::Daily, Code::DailyMissing, DAILY_MAX),
-        (Recurring::Weekly, Class::Weekly, Code::WeeklyMissing, WEEKLY_MAX),
+        (
+            Recurring::Daily,
+            Class::Daily,
+            Code::DailyMissing,
+            DAILY_MAX,
+        ),
+        (
+            Recurring::Weekly,
+            Class::Weekly,
+            Code::WeeklyMissing,
+            WEEKLY_MAX,
+        ),
     ];
     let mut findings = Vec::new();
     for (wanted, class, code, age_max) in classes {
@@ -266,66 +275,18 @@ fn has_been_here(seen: &Seen<'_>) -> bool {
     oldest.is_some_and(|it| seen.now.duration_since(it) > WEEKLY_MAX)
 }
 
+/// What is used up, of how much; 0 where there is no limit.
+struct Usage {
+    code: Code,
+    what: &'static str,
+    used: u64,
+    limit: u64,
+}
+
 fn consumption(seen: &Seen<'_>) -> Vec<Finding> {
-    let (used, quota) = (seen.facts.used, seen.facts.settings.quota.unwrap_or_default());
-    let production = seen.branches.default_branch();
-    let largest = production.and_then(|it| it.logical_size).unwrap_or_default();
-    let limit = seen.facts.branch_logical_size_limit_bytes.unwrap_or_default();
-    let stored = seen.facts.synthetic_storage_size.unwrap_or(largest);
-    let plan_storage = seen.plan.and_then(|it| it.storage_bytes);
-    let transfer = seen.plan.map(|it| it.transfer_bytes);
-    let checks = [
-        (
-            Code::StorageNearLimit,
-            "bytes of production's largest possible size",
-            largest,
-            limit,
-        ),
-        (
-            Code::StorageNearLimit,
-            "bytes of the plan's storage",
-            stored,
-            plan_storage.unwrap_or_default(),
-        ),
-        (
-            Code::TransferNearLimit,
-            "bytes of the transfer that the plan includes (dumps count)",
-            used.data_transfer_bytes,
-            transfer.unwrap_or_default(),
-        ),
-        (
-            Code::QuotaNearLimit,
-            "seconds of the quota of compute time",
-            used.compute_time_seconds,
-            quota.compute_time_seconds,
-        ),
-        (
-            Code::QuotaNearLimit,
-            "seconds of the quota of active time",
-            used.active_time_seconds,
-            quota.active_time_seconds,
-        ),
-        (
-            Code::QuotaNearLimit,
-            "bytes of the quota of written data",
-            used.written_data_bytes,
-            quota.written_data_bytes,
-        ),
-        (
-            Code::QuotaNearLimit,
-            "bytes of the quota of transfer",
-            used.data_transfer_bytes,
-            quota.data_transfer_bytes,
-        ),
-        (
-            Code::QuotaNearLimit,
-            "bytes of the quota of a branch's size",
-            largest,
-            quota.logical_size_bytes,
-        ),
-    ];
-    let near = checks.into_iter().filter(|it| is_near(it.2, it.3));
-    near.filter_map(|(code, what, used, limit)| {
+    let near = usages(seen).into_iter();
+    let near = near.filter(|it| is_near(it.used, it.limit));
+    near.filter_map(|Usage { code, what, used, limit }| {
         let percent = used.saturating_mul(100) / limit;
         finding(
             code,
@@ -333,6 +294,70 @@ fn consumption(seen: &Seen<'_>) -> Vec<Finding> {
         )
     })
     .collect()
+}
+
+fn usages(seen: &Seen<'_>) -> Vec<Usage> {
+    let facts = seen.facts;
+    let (used, quota) = (facts.used, facts.settings.quota.unwrap_or_default());
+    let production = seen.branches.default_branch();
+    let largest = production
+        .and_then(|it| it.logical_size)
+        .unwrap_or_default();
+    let stored = facts.synthetic_storage_size.unwrap_or(largest);
+    let plan_storage = seen.plan.and_then(|it| it.storage_bytes);
+    let plan_transfer = seen.plan.map(|it| it.transfer_bytes);
+    let usage = |code, what, used, limit: Option<u64>| Usage {
+        code,
+        what,
+        used,
+        limit: limit.unwrap_or_default(),
+    };
+    let of_quota = |what, used, limit| usage(Code::QuotaNearLimit, what, used, Some(limit));
+    vec![
+        usage(
+            Code::StorageNearLimit,
+            "bytes of production's largest possible size",
+            largest,
+            facts.branch_logical_size_limit_bytes,
+        ),
+        usage(
+            Code::StorageNearLimit,
+            "bytes of the plan's storage",
+            stored,
+            plan_storage,
+        ),
+        usage(
+            Code::TransferNearLimit,
+            "bytes of the transfer that the plan includes (dumps count)",
+            used.data_transfer_bytes,
+            plan_transfer,
+        ),
+        of_quota(
+            "seconds of the quota of compute time",
+            used.compute_time_seconds,
+            quota.compute_time_seconds,
+        ),
+        of_quota(
+            "seconds of the quota of active time",
+            used.active_time_seconds,
+            quota.active_time_seconds,
+        ),
+        of_quota(
+            "bytes of the quota of written data",
+            used.written_data_bytes,
+            quota.written_data_bytes,
+        ),
+        of_quota(
+            "bytes of the quota of transfer",
+            used.data_transfer_bytes,
+            quota.data_transfer_bytes,
+        ),
+        of_quota(
+            "bytes of the quota of a branch's size",
+            largest,
+            quota.logical_size_bytes,
+        ),
+    ]
 }
 
 fn unreported(seen: &Seen<'_>) -> Vec<Finding> {
@@ -413,8 +438,16 @@ mod tests {
                 },
                 branches: Branches(vec![
                     branch("main", None, "2025-01-01T00:00:00Z"),
-                    branch("d", Some((Class::Daily, "2026-11-21")), "2026-11-21T02:00:10Z"),
-                    branch("w", Some((Class::Weekly, "2026-11-15")), "2026-11-15T02:00:10Z"),
+                    branch(
+                        "d",
+                        Some((Class::Daily, "2026-11-21")),
+                        "2026-11-21T02:00:10Z",
+                    ),
+                    branch(
+                        "w",
+                        Some((Class::Weekly, "2026-11-15")),
+                        "2026-11-15T02:00:10Z",
+                    ),
                 ]),
                 opens_others: Some(false),
                 freshness: None,
@@ -464,9 +497,15 @@ mod tests {
     fn a_window_that_is_too_short_names_value_plan_and_remedy() {
         let mut world = World::well();
         world.facts.history_retention_seconds = Some(DAY_SECONDS);
-        world.check(&[(Code::WindowTooShort, "the last 1 days can be restored, and the policy wants 7 days; lengthen it")]);
+        world.check(&[(
+            Code::WindowTooShort,
+            "the last 1 days can be restored, and the policy wants 7 days; lengthen it",
+        )]);
         world.policy.restore_window_days = 30;
-        world.check(&[(Code::WindowTooShort, "the Launch plan allows 7 days at most")]);
+        world.check(&[(
+            Code::WindowTooShort,
+            "the Launch plan allows 7 days at most",
+        )]);
         world.policy.restore_window_days = 0;
         world.check(&[]);
     }
@@ -487,7 +526,10 @@ mod tests {
     fn a_snapshot_that_was_not_made_is_missed() {
         let mut world = World::well();
         world.branches.0[1].created_at = "2026-11-19T23:00:00Z".parse().unwrap();
-        world.check(&[(Code::DailyMissing, "the newest daily branch is of 2026-11-19")]);
+        world.check(&[(
+            Code::DailyMissing,
+            "the newest daily branch is of 2026-11-19",
+        )]);
         world.branches.0.truncate(1);
         world.check(&[(Code::DailyMissing, "there is no daily branch")]);
         world.policy.create.clear();
@@ -499,7 +541,11 @@ mod tests {
         let mut world = World::well();
         world.branches.0.truncate(2);
         world.check(&[]);
-        world.branches.0.push(branch("o", Some((Class::Daily, "2026-11-01")), "2026-11-01T02:00:00Z"));
+        world.branches.0.push(branch(
+            "o",
+            Some((Class::Daily, "2026-11-01")),
+            "2026-11-01T02:00:00Z",
+        ));
         world.check(&[(Code::WeeklyMissing, "there is no weekly branch")]);
     }
 
@@ -519,7 +565,10 @@ mod tests {
             }),
         };
         world.check(&[
-            (Code::QuotaNearLimit, "1000 of 1250 bytes of the quota of a branch's size are used, 80 %"),
+            (
+                Code::QuotaNearLimit,
+                "1000 of 1250 bytes of the quota of a branch's size are used, 80 %",
+            ),
             (Code::TransferNearLimit, "80000000000 of 100000000000"),
         ]);
         world.facts.branch_logical_size_limit_bytes = Some(1_001);
@@ -530,14 +579,21 @@ mod tests {
     fn roots_a_wide_key_a_stale_proof_and_a_forgotten_deployment_are_told() {
         let mut world = World::well();
         for id in ["r1", "r2", "r3"] {
-            world.branches.0.push(branch(id, None, "2026-01-01T00:00:00Z"));
+            world
+                .branches
+                .0
+                .push(branch(id, None, "2026-01-01T00:00:00Z"));
         }
         world.opens_others = Some(true);
         world.freshness = Some(Freshness::Failed {
             of: "2026-11-21T01:50:00Z".parse().unwrap(),
             why: "no".to_owned(),
         });
-        world.branches.0.push(branch("p", Some((Class::PreDeploy, "x")), "2026-01-01T00:00:00Z"));
+        world.branches.0.push(branch(
+            "p",
+            Some((Class::PreDeploy, "x")),
+            "2026-01-01T00:00:00Z",
+        ));
         world.check(&[
             (Code::NotFresh, "could not be had as a branch: no"),
             (Code::RootsNearLimit, "4 of 5 root branches"),

@@ -152,7 +152,11 @@ impl Request {
     pub fn parse(event: Value) -> Result<Self, RequestError> {
         let event: Event = serde_json::from_value(event).map_err(RequestError::Malformed)?;
         let create = event.create.map(Create::try_from).transpose()?;
-        if event.deployed.as_ref().is_some_and(|it| !is_deployment(&it.name)) {
+        if event
+            .deployed
+            .as_ref()
+            .is_some_and(|it| !is_deployment(&it.name))
+        {
             return Err(RequestError::Create(NAME));
         }
         let mut asked = [
@@ -172,13 +176,11 @@ impl Request {
     }
 }
 
-const NAME: &str =
-    "`name` is what the deployment is called: 1 to 60 of a-z, 0-9, - and ., not starting with - or .";
+const NAME: &str = "`name` is what the deployment is called: 1 to 60 of a-z, 0-9, - and ., not starting with - or .";
 
 /// It becomes part of a branch's name.
 fn is_deployment(name: &str) -> bool {
-    let allowed =
-        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     !name.is_empty()
         && name.len() <= DEPLOYMENT_CHARS_MAX
         && name.chars().all(allowed)
@@ -269,14 +271,27 @@ mod tests {
         for (fields, expected) in [
             (json!({"class": "hourly"}), "`class` is \"daily\""),
             (json!({"class": "daily"}), "has a `date`"),
-            (json!({"class": "daily", "date": "2026-11-21", "name": "x"}), "no `name`"),
-            (json!({"class": "pre-deploy"}), "what the deployment is called"),
+            (
+                json!({"class": "daily", "date": "2026-11-21", "name": "x"}),
+                "no `name`",
+            ),
+            (
+                json!({"class": "pre-deploy"}),
+                "what the deployment is called",
+            ),
             (json!({"class": "pre-deploy", "name": "../main"}), "called"),
-            (json!({"class": "pre-deploy", "name": "x", "by": "a\nb"}), "one line"),
+            (
+                json!({"class": "pre-deploy", "name": "x", "by": "a\nb"}),
+                "one line",
+            ),
         ] {
             let error = Diagnostic::from(create(fields.clone()).unwrap_err());
             assert_eq!(error.error_type, "Refused");
-            assert!(error.error_message.contains(expected), "{fields}\n{}", error.error_message);
+            assert!(
+                error.error_message.contains(expected),
+                "{fields}\n{}",
+                error.error_message
+            );
         }
     }
 
@@ -287,12 +302,19 @@ mod tests {
             Request::parse(json!({"rotate": rotate})),
             Ok(Request::Rotate(Rotate { dry_run: false, .. }))
         ));
-        for event in [json!({}), json!({"rotate": rotate, "deployed": {"database": "app", "name": "x"}})] {
+        for event in [
+            json!({}),
+            json!({"rotate": rotate, "deployed": {"database": "app", "name": "x"}}),
+        ] {
             let error = Request::parse(event).unwrap_err();
             assert!(matches!(error, RequestError::Ambiguous), "{error}");
         }
         let error = Request::parse(json!({"delete_branch": {}})).unwrap_err();
-        assert!(Diagnostic::from(error).error_message.contains("unknown field `delete_branch`"));
+        assert!(
+            Diagnostic::from(error)
+                .error_message
+                .contains("unknown field `delete_branch`")
+        );
     }
 
     #[test]
@@ -301,7 +323,10 @@ mod tests {
             "backup_id": "20261121T010000Z-nightly", "committed": false, "previous": null,
             "from_branch": true, "source_branch": null});
         let parsed = Request::parse(json!({"dump_source": {"create": item}}));
-        assert!(matches!(parsed, Ok(Request::DumpSource(DumpSource::Create(_)))));
+        assert!(matches!(
+            parsed,
+            Ok(Request::DumpSource(DumpSource::Create(_)))
+        ));
         let both = json!({"dump_source": {"create": item, "delete": item}});
         assert!(Request::parse(both).is_err());
     }

@@ -73,7 +73,9 @@ fn answer(database: DatabaseName, rotation: Rotation, dry_run: bool) -> Rotated 
 /// The limit as the project's owner has it; what nobody says is not guessed.
 pub fn branches_max(facts: &ProjectFacts) -> Option<u64> {
     let said = facts.owner.branches_limit;
-    let said = said.and_then(|it| u64::try_from(it).ok()).filter(|it| *it > 0);
+    let said = said
+        .and_then(|it| u64::try_from(it).ok())
+        .filter(|it| *it > 0);
     said.or_else(|| plan_of(facts).map(|it| it.branches_max))
 }
 
@@ -125,7 +127,8 @@ pub async fn sweep(function: &Function, invocation: &Invocation, opened: &Opened
         now: invocation.now(),
     };
     let mut plan = rotation::plan(&rules, all);
-    plan.delete.retain(|it| it.branch.mark().class.is_temporary());
+    plan.delete
+        .retain(|it| it.branch.mark().class.is_temporary());
     if let Err(error) = carry_out(function, opened, all, &plan.delete).await {
         let error = shared::error::chain(&error);
         tracing::warn!(error, "temporary branches of earlier runs are left");
@@ -171,13 +174,19 @@ async fn delete(
         return Ok(());
     };
     let Ok(deletable) = Deletable::judge(&found, all, &opened.database) else {
-        tracing::warn!(branch = deletion.name, "a branch changed hands; it is left alone");
+        tracing::warn!(
+            branch = deletion.name,
+            "a branch changed hands; it is left alone"
+        );
         return Ok(());
     };
     if deletable.mark().class == Class::DumpSource
         && let Ok(id) = deletable.mark().key.parse::<BackupId>()
     {
-        let deleted = function.secrets.delete_branch_url(&opened.database, id).await;
+        let deleted = function
+            .secrets
+            .delete_branch_url(&opened.database, id)
+            .await;
         deleted.map_err(BranchesError::Secret)?;
     }
     Ok(opened.project.delete(&deletable).await?)

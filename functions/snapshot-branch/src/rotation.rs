@@ -169,10 +169,7 @@ fn aged(all: &Branches, branch: &Branch, mark: &Mark, (age, days): (SignedDurati
         return Fate::Keep(format!("it is the newest {} branch", mark.class));
     };
     if age > DAY * i32::try_from(days).unwrap_or(i32::MAX) {
-        return Fate::Delete(format!(
-            "{} branches are kept for {days} days",
-            mark.class
-        ));
+        return Fate::Delete(format!("{} branches are kept for {days} days", mark.class));
     }
     Fate::Spare(format!("it is superseded by {}", newer.name))
 }
@@ -268,7 +265,14 @@ mod tests {
     #[test]
     fn each_class_is_kept_for_its_days() {
         let weekly = |days: u32| own(Class::Weekly, &format!("w{days:03}"), days.into());
-        let case = Case::of([daily(0), daily(29), daily(31), weekly(1), weekly(89), weekly(91)]);
+        let case = Case::of([
+            daily(0),
+            daily(29),
+            daily(31),
+            weekly(1),
+            weekly(89),
+            weekly(91),
+        ]);
         assert_eq!(case.deleted(), ["weekly-w091", "backup-d031"]);
         let free = Case {
             is_free: true,
@@ -313,7 +317,10 @@ mod tests {
         ]);
         assert_eq!(
             case.deleted(),
-            ["lifeboat-dump-app-20261120T010000Z-nightly", "lifeboat-probe-app-20261120T020000Z"]
+            [
+                "lifeboat-dump-app-20261120T010000Z-nightly",
+                "lifeboat-probe-app-20261120T020000Z"
+            ]
         );
     }
 
@@ -321,7 +328,16 @@ mod tests {
     fn near_the_limit_the_oldest_superseded_go_first_and_no_more_than_needed() {
         let case = Case {
             branches_max: Some(10),
-            ..Case::of([daily(0), daily(1), daily(2), daily(3), daily(4), daily(5), daily(6), daily(7)])
+            ..Case::of([
+                daily(0),
+                daily(1),
+                daily(2),
+                daily(3),
+                daily(4),
+                daily(5),
+                daily(6),
+                daily(7),
+            ])
         };
         // Nine with production: two places too few.
         assert_eq!(case.deleted(), ["backup-d007", "backup-d006"]);
@@ -341,7 +357,10 @@ mod tests {
             ..Case::of(foreign.chain([daily(0)]))
         };
         let plan = case.plan();
-        assert_eq!((plan.delete.len(), plan.foreign, plan.missing_room), (0, 9, 3));
+        assert_eq!(
+            (plan.delete.len(), plan.foreign, plan.missing_room),
+            (0, 9, 3)
+        );
     }
 
     /// Pseudo-random and the same every time: xorshift.
@@ -368,7 +387,11 @@ mod tests {
             match self.roll(10) {
                 0 => branch.name.push('x'),
                 1 => branch.annotation.clear(),
-                2 => drop(branch.annotation.insert("database".to_owned(), "shop".to_owned())),
+                2 => drop(
+                    branch
+                        .annotation
+                        .insert("database".to_owned(), "shop".to_owned()),
+                ),
                 3 => branch.protected = true,
                 4 => branch.parent_id = None,
                 5 => branch.current_state = "init".to_owned(),
@@ -427,7 +450,11 @@ mod tests {
                 .iter()
                 .filter(|it| Mark::of(it).is_some_and(|it| it.database == app()))
                 .count();
-            assert_eq!(plan.delete.len() + plan.keep.len(), own, "each has a reason");
+            assert_eq!(
+                plan.delete.len() + plan.keep.len(),
+                own,
+                "each has a reason"
+            );
         }
     }
 }

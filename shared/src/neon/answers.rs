@@ -177,7 +177,7 @@ pub(super) struct BranchesAnswer {
     pub(super) pagination: Option<NextPage>,
 }
 
-/// The cursor of branches; operations and projects have another one.
+/// The cursor of branches.
 #[derive(Debug, Deserialize)]
 pub(super) struct NextPage {
     #[serde(default)]
@@ -210,17 +210,10 @@ pub(super) struct OperationAnswer {
     pub(super) operation: Operation,
 }
 
+/// The newest ones: of what we have just begun, the first page is enough.
 #[derive(Debug, Deserialize)]
 pub(super) struct OperationsAnswer {
     pub(super) operations: Vec<Operation>,
-    #[serde(default)]
-    pub(super) pagination: Option<NextCursor>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct NextCursor {
-    #[serde(default)]
-    pub(super) cursor: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -204,8 +204,9 @@ impl Project {
 
     pub async fn endpoints(&self, branch_id: &str) -> Result<Vec<Endpoint>, NeonError> {
         let path = self.path(&format!("/branches/{branch_id}/endpoints"));
-        let answer: Option<EndpointsAnswer> =
-            self.send(&Call::read("list the computes of a branch", path)).await?;
+        let answer: Option<EndpointsAnswer> = self
+            .send(&Call::read("list the computes of a branch", path))
+            .await?;
         Ok(answer.map(|it| it.endpoints).unwrap_or_default())
     }
 

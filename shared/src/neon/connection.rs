@@ -78,7 +78,11 @@ impl Project {
 
     async fn reset_password(&self, branch: &Own, role: &str) -> Result<(), NeonError> {
         let doing = "give a role of the temporary branch a password";
-        let path = format!("/branches/{}/roles/{}/reset_password", branch.id(), encoded(role));
+        let path = format!(
+            "/branches/{}/roles/{}/reset_password",
+            branch.id(),
+            encoded(role)
+        );
         let call = Call::change(doing, Method::POST, self.path(&path));
         let answer: Option<ResetAnswer> = self.send(&call).await?;
         let answer = answer.ok_or_else(|| NeonError::Missing {
@@ -104,7 +108,10 @@ mod tests {
             "postgresql://r:hunter2@ep-a-pooler.eu.aws.neon.tech/d?sslmode=require".to_owned(),
         );
         let error = uri.parse().unwrap_err().to_string();
-        assert!(error.contains("pooled") && !error.contains("hunter2"), "{error}");
+        assert!(
+            error.contains("pooled") && !error.contains("hunter2"),
+            "{error}"
+        );
         assert!(!format!("{uri:?}").contains("hunter2"));
         let direct = ConnectionUri(
             "postgresql://r:hunter2@ep-a.eu.aws.neon.tech/d?sslmode=require&channel_binding=require"

@@ -123,7 +123,9 @@ fn coded(code: &str) -> String {
 
 /// One line, and not too long.
 pub(super) fn shortened(message: &str) -> String {
-    let plain = message.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let plain = message
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c });
     plain.take(MESSAGE_CHARS_MAX).collect()
 }
 
@@ -257,8 +259,20 @@ mod tests {
     #[test]
     fn each_refusal_says_what_to_do() {
         for (status, code, message, name, expected) in [
-            (401, "", "Unauthorized", Name::Refused, "revoked or mistyped"),
-            (403, "", "no", Name::Refused, "may not do that (it says: no)"),
+            (
+                401,
+                "",
+                "Unauthorized",
+                Name::Refused,
+                "revoked or mistyped",
+            ),
+            (
+                403,
+                "",
+                "no",
+                Name::Refused,
+                "may not do that (it says: no)",
+            ),
             (
                 422,
                 "BRANCHES_LIMIT_EXCEEDED",

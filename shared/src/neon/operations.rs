@@ -100,8 +100,8 @@ impl Project {
                 }
                 (Some(_), Some(_)) => {}
             }
-            let is_late = begun.elapsed() > WAIT_MAX
-                || Instant::now() + pause + RESERVE > self.deadline;
+            let is_late =
+                begun.elapsed() > WAIT_MAX || Instant::now() + pause + RESERVE > self.deadline;
             if is_late {
                 return Err(not_done(doing, begun, &awaited));
             }

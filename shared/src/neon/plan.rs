@@ -90,7 +90,11 @@ mod tests {
             ("UNKNOWN", None),
             ("", None),
         ] {
-            assert_eq!(plan(subscription).map(|it| it.name), expected, "{subscription}");
+            assert_eq!(
+                plan(subscription).map(|it| it.name),
+                expected,
+                "{subscription}"
+            );
         }
     }
 }

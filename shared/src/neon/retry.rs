@@ -82,7 +82,9 @@ pub(super) fn judge(effect: Effect, heard: Heard) -> Next {
 
 /// Exponential with full jitter, and never less than the API asked for. `luck` is 0 to 1.
 pub(super) fn pause(tries: u32, luck: f64, retry_after: Option<Duration>) -> Duration {
-    let most = PAUSE_FIRST.saturating_mul(1 << tries.min(10)).min(PAUSE_MAX);
+    let most = PAUSE_FIRST
+        .saturating_mul(1 << tries.min(10))
+        .min(PAUSE_MAX);
     let jittered = most.mul_f64(luck.clamp(0.1, 1.0));
     jittered.max(retry_after.unwrap_or_default())
 }
@@ -93,7 +95,9 @@ pub(super) fn retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let moment = |text: &str| jiff::fmt::rfc2822::parse(text).ok();
-    let wait = moment(value)?.timestamp().duration_since(moment(date?)?.timestamp());
+    let wait = moment(value)?
+        .timestamp()
+        .duration_since(moment(date?)?.timestamp());
     Some(Duration::try_from(wait).unwrap_or_default())
 }
 

@@ -137,9 +137,7 @@ impl Project {
                 Next::AgainWhileLocked if begun.elapsed() + pause > retry::LOCKED_MAX => {
                     return Err(locked(call, begun));
                 }
-                Next::Again
-                    if tries >= retry::TRIES_MAX || pause > retry::RETRY_AFTER_MAX =>
-                {
+                Next::Again if tries >= retry::TRIES_MAX || pause > retry::RETRY_AFTER_MAX => {
                     let (doing, reason) = (call.doing, reason(outcome));
                     return Err(NeonError::Unavailable { doing, reason });
                 }
@@ -231,7 +229,9 @@ fn reason(outcome: Result<Answer, String>) -> String {
         Ok(answer) => {
             let said: ErrorAnswer = answer.parse().unwrap_or_default();
             let said = super::error::shortened(&said.message);
-            format!("HTTP {} {said}", answer.status).trim_end().to_owned()
+            format!("HTTP {} {said}", answer.status)
+                .trim_end()
+                .to_owned()
         }
     }
 }

@@ -206,7 +206,7 @@ fn named(service: &str, parts: &Parts, body: &[u8]) -> Request {
     let field = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
     let resource = match service {
         // The six characters stand for the random ones that AWS appends to a secret's name in its ARN.
-        "secretsmanager" => field("SecretId").map(|id| {
+        "secretsmanager" => field("SecretId").or_else(|| field("Name")).map(|id| {
             if id.starts_with("arn:") {
                 id
             } else {
