@@ -5,7 +5,11 @@
     reason = "a test fails by panicking"
 )]
 
+mod branches;
 mod client;
 mod command_line;
+mod dump_source;
+mod faults;
+mod stage;
 mod standin;
 mod time_travel;

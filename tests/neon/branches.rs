@@ -10,6 +10,8 @@ use super::stage::Stage;
 
 fn project() -> ProjectOptions {
     ProjectOptions {
+        // Old enough for the state of 15 minutes ago.
+        age: Duration::from_secs(7_200),
         history_retention_seconds: Some(7 * 86_400),
         ..ProjectOptions::default()
     }
@@ -23,7 +25,9 @@ async fn protect(stage: &Stage) {
         stage.seeded.project,
         stage.seeded.branch
     );
-    let patch = reqwest::Client::new().patch(url).bearer_auth(stage.neon.key());
+    let patch = reqwest::Client::new()
+        .patch(url)
+        .bearer_auth(stage.neon.key());
     let patch = patch.json(&json!({"branch": {"protected": true}})).send();
     assert_eq!(patch.await.unwrap().status(), 200);
 }
@@ -37,10 +41,12 @@ async fn a_sunday_makes_a_daily_and_a_weekly_branch_once_and_finds_everything_in
     let stage = Stage::new("neon-sunday", project(), "prove_freshness = true").await;
     protect(&stage).await;
     stage.sql("CREATE TABLE t (i int)");
-    // Freshness is proved by a branch of 15 minutes ago, so the project must be older.
     let ended = stage.run_branches("2026-01-11T02:00:00Z").await;
     assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", stage.story());
-    assert_eq!(stage.names(), ["backup-2026-01-11", "main", "weekly-2026-01-11"]);
+    assert_eq!(
+        stage.names(),
+        ["backup-2026-01-11", "main", "weekly-2026-01-11"]
+    );
     let daily = named(&stage.branches(), "backup-2026-01-11");
     assert_eq!(daily.parent.as_deref(), Some(&*stage.seeded.branch));
     // A snapshot needs no compute, and must not expire: drills branch off it.
@@ -59,7 +65,10 @@ async fn a_sunday_makes_a_daily_and_a_weekly_branch_once_and_finds_everything_in
     assert_eq!(next.status, "SUCCEEDED", "{next:?}");
     let daily = named(&stage.branches(), "backup-2026-01-12");
     let change = &daily.annotation["note-schema-change"];
-    assert!(change.contains("since backup-2026-01-11") && change.contains("added"), "{change}");
+    assert!(
+        change.contains("since backup-2026-01-11") && change.contains("added"),
+        "{change}"
+    );
 }
 
 #[tokio::test]
@@ -91,7 +100,10 @@ async fn what_is_not_as_it_should_be_is_told_with_its_remedy_and_written_down() 
     let key = ended.output.unwrap()["databases"][0]["evidence_key"].clone();
     let evidence = stage.cloud.object("VaultBucket", key.as_str().unwrap());
     let evidence: Value = serde_json::from_slice(&evidence.await.unwrap()).unwrap();
-    assert_eq!((&evidence["verdict"], &evidence["check"]), (&json!("failed"), &json!("posture")));
+    assert_eq!(
+        (&evidence["verdict"], &evidence["check"]),
+        (&json!("failed"), &json!("posture"))
+    );
 
     // What may be set is set; what is left can wait until morning.
     stage.configure("set_restore_window = true").await;
@@ -99,7 +111,11 @@ async fn what_is_not_as_it_should_be_is_told_with_its_remedy_and_written_down() 
     assert!(stage.messages(&ended, "PageTopic").await.is_empty());
     let notices = stage.messages(&ended, "NoticeTopic").await;
     assert_eq!(notices.len(), 1, "{notices:?}");
-    assert!(!notices[0].text.contains("can be restored, and the policy"), "{}", notices[0].text);
+    assert!(
+        !notices[0].text.contains("can be restored, and the policy"),
+        "{}",
+        notices[0].text
+    );
     assert!(notices[0].text.contains("main is not protected"));
 }
 
@@ -113,19 +129,30 @@ async fn old_branches_go_and_whatever_is_not_ours_stays() {
     stage.age("backup-2026-01-05", 40);
     stage.age("backup-2026-01-06", 31);
     let parent = named(&stage.branches(), "backup-2026-01-06").id;
-    stage.foreign("preview-of-it", json!({"parent_id": parent})).await;
+    stage
+        .foreign("preview-of-it", json!({"parent_id": parent}))
+        .await;
     stage.foreign("backup-2025-01-01", Value::Null).await;
     stage.age("backup-2025-01-01", 365);
     let rotate = json!({"rotate": {"database": stage.name, "dry_run": true}});
     let planned = stage.invoke(&rotate).await.unwrap();
     assert_eq!(planned["deleted"][0]["name"], "backup-2026-01-05");
-    assert_eq!((&planned["deleted_total"], &planned["foreign_total"]), (&json!(1), &json!(3)));
+    assert_eq!(
+        (&planned["deleted_total"], &planned["foreign_total"]),
+        (&json!(1), &json!(3))
+    );
     assert_eq!(stage.branches().len(), 6, "a dry run deletes nothing");
     let rotate = json!({"rotate": {"database": stage.name}});
     stage.invoke(&rotate).await.unwrap();
     assert_eq!(
         stage.names(),
-        ["backup-2025-01-01", "backup-2026-01-06", "backup-2026-01-07", "main", "preview-of-it"]
+        [
+            "backup-2025-01-01",
+            "backup-2026-01-06",
+            "backup-2026-01-07",
+            "main",
+            "preview-of-it"
+        ]
     );
     let again = stage.invoke(&rotate).await.unwrap();
     assert_eq!(again["deleted_total"], 0);
@@ -141,18 +168,28 @@ async fn a_full_project_gives_up_its_oldest_superseded_branch_or_says_that_it_ha
         ..project()
     };
     let stage = Stage::new("neon-full", limited, "").await;
-    let create = |name: &str| {
-        json!({"create": {"database": stage.name, "class": "pre-deploy", "name": name, "by": "Ada", "migration_head": "0042"}})
-    };
-    let daily = |day: &str| json!({"create": {"database": stage.name, "class": "daily", "date": day}});
+    let create = |name: &str| json!({"create": {"database": stage.name, "class": "pre-deploy", "name": name, "by": "Ada", "migration_head": "0042"}});
+    let daily =
+        |day: &str| json!({"create": {"database": stage.name, "class": "daily", "date": day}});
     stage.invoke(&daily("2026-01-05")).await.unwrap();
     stage.age("backup-2026-01-05", 2);
     stage.invoke(&daily("2026-01-06")).await.unwrap();
     stage.foreign("preview", Value::Null).await;
     stage.invoke(&create("add-invoices")).await.unwrap();
-    assert_eq!(stage.names(), ["backup-2026-01-06", "main", "pre-deploy-add-invoices", "preview"]);
+    assert_eq!(
+        stage.names(),
+        [
+            "backup-2026-01-06",
+            "main",
+            "pre-deploy-add-invoices",
+            "preview"
+        ]
+    );
     let note = named(&stage.branches(), "pre-deploy-add-invoices").annotation;
-    assert_eq!((&*note["note-who"], &*note["note-migration-head"]), ("Ada", "0042"));
+    assert_eq!(
+        (&*note["note-who"], &*note["note-migration-head"]),
+        ("Ada", "0042")
+    );
     // The newest daily one and an unreported deployment are not superseded.
     let error = stage.invoke(&create("drop-invoices")).await.unwrap_err();
     for words in [
@@ -183,6 +220,62 @@ async fn a_reported_deployment_lets_its_branch_expire() {
 }
 
 #[tokio::test]
+async fn a_point_is_restored_into_a_branch_of_its_own_and_production_stays_as_it_is() {
+    let stage = Stage::new("neon-restore", project(), "dump_compute = 0.25").await;
+    stage.sql("CREATE TABLE t (i int); INSERT INTO t VALUES (1)");
+    let before = stage.sql(
+        "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
+    );
+    let daily = json!({"create": {"database": stage.name, "class": "daily", "date": "2026-01-06"}});
+    stage.invoke(&daily).await.unwrap();
+    // One more committed, so that the log goes beyond the moment.
+    stage.sql("INSERT INTO t VALUES (2)");
+    let restore = |point: Value| json!({"restore_branch": {"database": stage.name, "point": point, "by": "Ada", "reason": "row 2"}});
+    let rows = |branch: &str| {
+        let project = &stage.seeded.project;
+        let sql = "SELECT string_agg(i::text, ',' ORDER BY i) FROM t";
+        stage.neon.psql(project, branch, "neondb", sql).unwrap()
+    };
+    let by_time = stage
+        .invoke(&restore(json!({"time": before})))
+        .await
+        .unwrap();
+    assert_eq!(
+        (&by_time["is_new"], &by_time["parent"]),
+        (&json!(true), &json!("main"))
+    );
+    assert!(
+        by_time["host"].as_str().unwrap().starts_with("ep-"),
+        "{by_time}"
+    );
+    assert_eq!(rows(by_time["branch"].as_str().unwrap()), "1");
+    // The same again is the same branch.
+    let again = stage
+        .invoke(&restore(json!({"time": before})))
+        .await
+        .unwrap();
+    assert_eq!(
+        (&again["branch_id"], &again["is_new"]),
+        (&by_time["branch_id"], &json!(false))
+    );
+
+    let from_snapshot = restore(json!({"branch": "backup-2026-01-06"}));
+    let from_snapshot = stage.invoke(&from_snapshot).await.unwrap();
+    assert_eq!(from_snapshot["branch"], "restore-of-backup-2026-01-06");
+    assert_eq!(rows("restore-of-backup-2026-01-06"), "1");
+    assert_eq!(rows("main"), "1,2");
+
+    let too_old = restore(json!({"time": "2025-01-01T00:00:00Z"}));
+    let error = stage.invoke(&too_old).await.unwrap_err();
+    assert!(error.contains("is not in the restore window"), "{error}");
+    // Nothing that a person was given is rotated away, nor what it stands on.
+    stage.age("restore-of-backup-2026-01-06", 400);
+    stage.age("backup-2026-01-06", 400);
+    let rotate = json!({"rotate": {"database": stage.name}});
+    assert_eq!(stage.invoke(&rotate).await.unwrap()["deleted_total"], 0);
+}
+
+#[tokio::test]
 async fn a_run_that_fails_for_one_database_is_told_and_leaves_the_others_done() {
     let well = Stage::new("neon-well", project(), "").await;
     let ill = Stage::new("neon-ill", project(), "").await;
@@ -195,9 +288,13 @@ async fn a_run_that_fails_for_one_database_is_told_and_leaves_the_others_done() 
         action: NeonFaultAction::Limit("PROJECTS_LIMIT_EXCEEDED"),
         ..NeonFault::default()
     });
-    let input = json!({"scheduled_time": "2026-01-12T02:00:00Z", "databases": [well.name, ill.name]});
+    let input =
+        json!({"scheduled_time": "2026-01-12T02:00:00Z", "databases": [well.name, ill.name]});
     let ended = well.cloud.run("BranchesMachine", &input).await.unwrap();
-    assert_eq!((&*ended.status, ended.error.as_deref()), ("FAILED", Some("BranchesFailed")));
+    assert_eq!(
+        (&*ended.status, ended.error.as_deref()),
+        ("FAILED", Some("BranchesFailed"))
+    );
     assert!(well.names().contains(&"backup-2026-01-12".to_owned()));
     assert_eq!(ill.names(), ["main"]);
     let summary: Value = serde_json::from_str(ended.cause.as_deref().unwrap()).unwrap();
@@ -208,7 +305,8 @@ async fn a_run_that_fails_for_one_database_is_told_and_leaves_the_others_done() 
     assert_eq!(of(ill.name)["error"], "Refused");
     assert_eq!(of(well.name)["outcome"], "done");
     let pages = ill.messages(&ended, "PageTopic").await;
-    let told = pages.iter().filter(|it| it.text.contains("the branches of neon-ill FAILED"));
+    let told = pages
+        .iter()
+        .filter(|it| it.text.contains("the branches of neon-ill FAILED"));
     assert_eq!(told.count(), 1, "{pages:?}");
-    tokio::time::sleep(Duration::ZERO).await;
 }

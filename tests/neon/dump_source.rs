@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::stage::Stage;
 use crate::faults::subject::{rows, wait_until};
 
-const SEED: &str = "CREATE TABLE orders AS SELECT i, md5(i::text) AS code FROM generate_series(1, 2000) i;
+const SEED: &str =
+    "CREATE TABLE orders AS SELECT i, md5(i::text) AS code FROM generate_series(1, 2000) i;
      CREATE TABLE parts (id int PRIMARY KEY);
      INSERT INTO parts SELECT generate_series(1, 100)";
 
@@ -24,18 +25,25 @@ fn seeded() -> ProjectOptions {
 const STATISTICS: &str = "SELECT string_agg(concat_ws(':', relname, seq_scan, seq_tup_read, coalesce(idx_scan, 0)), ' ' ORDER BY relname)
      FROM pg_stat_user_tables";
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_nightly_backup_reads_a_branch_and_production_sees_no_query_and_no_lock() {
     let stage = Stage::new("neon-nightly", seeded(), "dump_compute = 0.25").await;
     stage.sql("SELECT pg_stat_force_next_flush()");
     let endpoint = stage.seeded.endpoint.clone();
-    let traffic = || stage.neon.traffic(&stage.seeded.project, &endpoint).unwrap();
+    let traffic = || {
+        stage
+            .neon
+            .traffic(&stage.seeded.project, &endpoint)
+            .unwrap()
+    };
     let (statistics, before) = (stage.sql(STATISTICS), traffic());
     // A migration that holds its lock for the whole night would stop a dump of production.
     let project = &stage.seeded.project;
     let ended = std::thread::scope(|scope| {
         let migration = scope.spawn(|| {
-            stage.sql("BEGIN; LOCK TABLE orders IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(4); ROLLBACK")
+            stage.sql(
+                "BEGIN; LOCK TABLE orders IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(4); ROLLBACK",
+            )
         });
         // Written after the branch was made, while its making is still waited for.
         let writer = scope.spawn(|| {
@@ -56,9 +64,17 @@ async fn a_nightly_backup_reads_a_branch_and_production_sees_no_query_and_no_loc
         ended
     });
     let manifest = stage.subject().assert_verified(&ended).await;
-    assert_eq!((rows(&manifest, "orders"), rows(&manifest, "parts")), (2000, 100));
+    assert_eq!(
+        (rows(&manifest, "orders"), rows(&manifest, "parts")),
+        (2000, 100)
+    );
     assert_eq!(stage.sql("SELECT count(*) FROM parts"), "150");
-    assert!(manifest["source"]["branch_id"].as_str().unwrap().starts_with("br-"));
+    assert!(
+        manifest["source"]["branch_id"]
+            .as_str()
+            .unwrap()
+            .starts_with("br-")
+    );
 
     assert_eq!(traffic(), before, "somebody connected to production");
     // The writer's own insert has looked up its keys; nothing else has read anything.
@@ -70,7 +86,10 @@ async fn a_nightly_backup_reads_a_branch_and_production_sees_no_query_and_no_loc
     assert_eq!(stage.branch_secrets().await, nothing);
     let history = stage.subject().history(&ended).await;
     for secret in ["npg_", "napi_", stage.neon.key(), "CANARY"] {
-        assert!(!history.contains(secret), "{secret} travelled in the state machine");
+        assert!(
+            !history.contains(secret),
+            "{secret} travelled in the state machine"
+        );
         assert!(!stage.cloud.logs("snapshot-branch").contains(secret));
         assert!(!stage.cloud.logs("dump").contains(secret));
     }
@@ -96,7 +115,9 @@ async fn a_dump_that_fails_leaves_no_branch_and_says_so_as_any_other() {
 async fn a_branch_that_cannot_be_deleted_is_told_and_removed_by_the_next_run() {
     let stage = Stage::new("neon-left", seeded(), "").await;
     let project = stage.seeded.project.clone();
-    stage.foreign("lifeboat-dump-of-somebody", Value::Null).await;
+    stage
+        .foreign("lifeboat-dump-of-somebody", Value::Null)
+        .await;
     // As long as the state machine tries.
     stage.neon.faults().add(NeonFault {
         method: Some(Method::DELETE),
@@ -111,7 +132,11 @@ async fn a_branch_that_cannot_be_deleted_is_told_and_removed_by_the_next_run() {
     assert_eq!(stage.names(), [left, "lifeboat-dump-of-somebody", "main"]);
     let notices = stage.messages(&ended, "NoticeTopic").await;
     assert_eq!(notices.len(), 1, "{notices:?}");
-    assert!(notices[0].text.contains("the backup itself is not affected"));
+    assert!(
+        notices[0]
+            .text
+            .contains("the backup itself is not affected")
+    );
     assert!(stage.messages(&ended, "PageTopic").await.is_empty());
 
     // Young, it may be another run's; old, nobody needs it.
@@ -136,8 +161,15 @@ async fn asking_twice_for_a_dumps_branch_gives_the_same_one_and_deleting_twice_i
     let first = stage.invoke(&create).await.unwrap();
     let again = stage.invoke(&create).await.unwrap();
     assert_eq!(first["source_branch"], again["source_branch"]);
-    assert_eq!((&first["is_new"], &again["is_new"]), (&json!(true), &json!(false)));
-    let branch = stage.branches().into_iter().find(|it| it.name != "main").unwrap();
+    assert_eq!(
+        (&first["is_new"], &again["is_new"]),
+        (&json!(true), &json!(false))
+    );
+    let branch = stage
+        .branches()
+        .into_iter()
+        .find(|it| it.name != "main")
+        .unwrap();
     assert_eq!(branch.parent.as_deref(), Some(&*stage.seeded.branch));
     assert!(branch.expires_at.is_some() && branch.endpoint.is_some());
     // Production's own settings cannot be hit: a child has its own compute.
@@ -166,7 +198,9 @@ async fn without_passwords_kept_a_dump_still_gets_in_through_its_own_branch() {
         .neon
         .calls()
         .into_iter()
-        .filter(|it| it.path.contains(&stage.seeded.project) && it.path.ends_with("/reset_password"))
+        .filter(|it| {
+            it.path.contains(&stage.seeded.project) && it.path.ends_with("/reset_password")
+        })
         .map(|it| it.path)
         .collect();
     assert_eq!(resets.len(), 1);

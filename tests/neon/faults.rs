@@ -1,11 +1,12 @@
 //! The client against the stand-in, with every fault at every request: whatever is lost, there
 //! is one branch in the end, nothing of ours is left over, and nothing foreign was touched.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use localcloud::neon::{
-    Neon, NeonBranch, NeonFault, NeonFaultAction, NeonOptions, OperationFault, ProjectOptions,
+    Neon, NeonBranch, NeonCall, NeonFault, NeonFaultAction, NeonOptions, OperationFault,
+    ProjectOptions,
 };
 use reqwest::Method;
 use shared::backup::DatabaseName;
@@ -18,29 +19,52 @@ use shared::secret::ApiKey;
 /// As often as the state machine tries a step.
 const TRIES: u32 = 5;
 
-/// A stand-in with one project that holds production and somebody's own branch.
-pub(super) struct Stage {
-    pub(super) neon: Neon,
-    pub(super) project: String,
+/// A project of its own in a stand-in.
+struct Stage {
+    neon: Arc<Neon>,
+    project: String,
     main: String,
     foreign: Vec<NeonBranch>,
 }
 
+fn start() -> Arc<Neon> {
+    let neon = Neon::start(NeonOptions {
+        operation_delay: Duration::from_millis(5),
+        // A hundred clients at once are not the subject here.
+        is_rate_limited: false,
+        ..NeonOptions::default()
+    });
+    Arc::new(neon.unwrap())
+}
+
 impl Stage {
-    fn new() -> Arc<Self> {
-        let neon = Neon::start(NeonOptions {
-            operation_delay: Duration::from_millis(5),
-            ..NeonOptions::default()
-        });
-        let neon = neon.unwrap();
+    fn new() -> Self {
+        static SHARED: OnceLock<Arc<Neon>> = OnceLock::new();
+        Self::of(SHARED.get_or_init(start).clone())
+    }
+
+    fn of(neon: Arc<Neon>) -> Self {
         let seeded = neon.project(ProjectOptions::default()).unwrap();
         let foreign = neon.branches(&seeded.project).unwrap();
-        Arc::new(Self {
+        Self {
             neon,
             project: seeded.project,
             main: seeded.branch,
             foreign,
-        })
+        }
+    }
+
+    /// In this project only.
+    fn fault(&self, fault: NeonFault) {
+        let path = format!("/projects/{}{}", self.project, fault.path);
+        self.neon.faults().add(NeonFault { path, ..fault });
+    }
+
+    fn calls(&self) -> Vec<NeonCall> {
+        let of_this = format!("/projects/{}/", self.project);
+        let mut calls = self.neon.calls();
+        calls.retain(|it| it.path.starts_with(&of_this));
+        calls
     }
 
     /// As an invocation of its own has it.
@@ -83,46 +107,60 @@ impl Stage {
         assert_eq!(all, self.foreign);
     }
 
-    /// Creations that arrived and were carried out, whatever became of their answers.
-    fn carried_out(&self, method: &Method, path: &str) -> usize {
-        let calls = self.neon.calls();
-        let of = calls.iter().filter(|it| it.method == *method && it.path.ends_with(path));
+    /// Requests, whatever became of their answers.
+    fn arrived(&self, method: &Method, path: &str) -> usize {
+        let calls = self.calls();
+        let of = calls
+            .iter()
+            .filter(|it| it.method == *method && it.path.ends_with(path));
         of.count()
     }
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Create,
+    Remove,
+}
+
 /// Tries as the state machine does: again where it is told that this may help, and not else.
-async fn tried<T>(what: impl AsyncFn() -> Result<T, NeonError>) -> T {
+/// Whether the branch was made, or deleted, by the try that succeeded.
+async fn tried(stage: &Stage, step: Step) -> bool {
     let mut errors = Vec::new();
     for _ in 0..TRIES {
-        match what().await {
-            Ok(value) => return value,
+        let done = match step {
+            Step::Create => stage.create().await,
+            Step::Remove => stage.remove().await.map(|it| it != Removed::WasGone),
+        };
+        match done {
+            Ok(done) => return done,
             Err(error) => {
                 assert_eq!(error.name(), Name::Transient, "{error}");
                 errors.push(error.to_string());
             }
         }
     }
-    panic!("never succeeded: {errors:#?}");
+    panic!("{step:?} never succeeded: {errors:#?}");
 }
 
 async fn story(action: NeonFaultAction, from: u32) -> String {
     let what = format!("{action:?} at request {from}");
     let stage = Stage::new();
-    stage.neon.faults().add(NeonFault {
+    stage.fault(NeonFault {
+        path: "/".to_owned(),
         from,
         action,
         ..NeonFault::default()
     });
-    tried(async || stage.create().await).await;
+    tried(&stage, Step::Create).await;
     let own = stage.own();
     assert_eq!(own.len(), 1, "{what}: {own:#?}");
     assert_eq!(own[0].annotation["managed-by"], "lifeboat");
     // A second run of the same event finds it.
-    let is_new = tried(async || stage.create().await).await;
+    let is_new = tried(&stage, Step::Create).await;
     assert!(!is_new, "{what}");
     assert_eq!(stage.own(), own, "{what}");
-    tried(async || stage.remove().await).await;
+    tried(&stage, Step::Remove).await;
     let nothing: [NeonBranch; 0] = [];
     assert_eq!(stage.own(), nothing, "{what}");
     stage.assert_foreign_untouched();
@@ -153,9 +191,8 @@ async fn with_any_fault_at_any_request_there_is_one_branch_and_then_none() {
     clean.create().await.unwrap();
     clean.create().await.unwrap();
     clean.remove().await.unwrap();
-    let requests = u32::try_from(clean.neon.calls().len()).unwrap();
+    let requests = u32::try_from(clean.calls().len()).unwrap();
     assert!((8..20).contains(&requests), "{requests}");
-    drop(clean);
     let mut stories = tokio::task::JoinSet::new();
     for action in actions() {
         for from in 1..=requests {
@@ -174,13 +211,14 @@ async fn a_creation_whose_answer_is_lost_is_looked_for_and_never_sent_again() {
         NeonFaultAction::CutAnswer,
     ] {
         let stage = Stage::new();
-        stage.neon.faults().add(NeonFault {
+        stage.fault(NeonFault {
             method: Some(Method::POST),
+            path: "/branches".to_owned(),
             action,
             ..NeonFault::default()
         });
         assert!(stage.create().await.unwrap(), "it is this try's own");
-        assert_eq!(stage.carried_out(&Method::POST, "/branches"), 1);
+        assert_eq!(stage.arrived(&Method::POST, "/branches"), 1);
         assert_eq!(stage.own().len(), 1);
     }
 }
@@ -188,22 +226,27 @@ async fn a_creation_whose_answer_is_lost_is_looked_for_and_never_sent_again() {
 #[tokio::test]
 async fn a_creation_that_did_not_arrive_is_left_to_the_next_try() {
     let stage = Stage::new();
-    stage.neon.faults().add(NeonFault {
+    stage.fault(NeonFault {
         method: Some(Method::POST),
+        path: "/branches".to_owned(),
         action: NeonFaultAction::Reset,
         ..NeonFault::default()
     });
     let error = stage.create().await.unwrap_err();
     assert_eq!(error.name(), Name::Transient, "{error}");
-    assert!(error.to_string().contains("nothing was sent twice"), "{error}");
-    assert_eq!(stage.carried_out(&Method::POST, "/branches"), 1);
+    assert!(
+        error.to_string().contains("nothing was sent twice"),
+        "{error}"
+    );
+    assert_eq!(stage.arrived(&Method::POST, "/branches"), 1);
     assert!(stage.create().await.unwrap());
     assert_eq!(stage.own().len(), 1);
 }
 
 #[tokio::test]
 async fn an_operation_that_fails_is_waited_for_or_cleared_away() {
-    let stage = Stage::new();
+    // Faults of operations are of the whole stand-in.
+    let stage = Stage::of(start());
     let pause = Duration::from_millis(300);
     let faults = stage.neon.faults();
     faults.add_operation("create_branch", OperationFault::FailsOnce(pause));
@@ -211,7 +254,7 @@ async fn an_operation_that_fails_is_waited_for_or_cleared_away() {
     stage.remove().await.unwrap();
     for fault in [OperationFault::Fails, OperationFault::IsCancelled] {
         stage.neon.faults().add_operation("create_branch", fault);
-        tried(async || stage.create().await).await;
+        tried(&stage, Step::Create).await;
         assert_eq!(stage.own().len(), 1);
         stage.remove().await.unwrap();
     }
@@ -221,7 +264,7 @@ async fn an_operation_that_fails_is_waited_for_or_cleared_away() {
 #[tokio::test]
 async fn a_branch_that_is_unknown_for_a_moment_is_waited_for() {
     let stage = Stage::new();
-    stage.neon.faults().add(NeonFault {
+    stage.fault(NeonFault {
         method: Some(Method::GET),
         path: "/branches/".to_owned(),
         times: 2,
@@ -235,7 +278,11 @@ async fn a_branch_that_is_unknown_for_a_moment_is_waited_for() {
 async fn a_name_that_somebody_else_uses_is_refused_and_left_alone() {
     let stage = Stage::new();
     let taken = reqwest::Client::new()
-        .post(format!("{}/projects/{}/branches", stage.neon.url(), stage.project))
+        .post(format!(
+            "{}/projects/{}/branches",
+            stage.neon.url(),
+            stage.project
+        ))
         .bearer_auth(stage.neon.key())
         .json(&serde_json::json!({"branch": {"name": "backup-2026-11-21"}}))
         .send();
@@ -246,7 +293,10 @@ async fn a_name_that_somebody_else_uses_is_refused_and_left_alone() {
         stage.remove().await.map(drop).unwrap_err(),
     ] {
         assert_eq!(error.name(), Name::Refused, "{error}");
-        assert!(error.to_string().contains("Lifeboat will not touch it"), "{error}");
+        assert!(
+            error.to_string().contains("Lifeboat will not touch it"),
+            "{error}"
+        );
     }
     assert_eq!(stage.own(), before);
 }
@@ -264,14 +314,24 @@ async fn a_key_that_is_wrong_and_a_project_that_is_not_there_are_named() {
     assert!(!format!("{error} {error:?}").contains("napi_wrong"));
     let key = ApiKey::parse(stage.neon.key()).unwrap();
     let gone = ProjectId::try_from("no-such-1".to_owned()).unwrap();
-    let error = client.project(&gone, key.clone(), deadline).facts().await.unwrap_err();
-    assert!(error.to_string().contains("no Neon project no-such-1"), "{error}");
+    let error = client
+        .project(&gone, key.clone(), deadline)
+        .facts()
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("no Neon project no-such-1"),
+        "{error}"
+    );
     // A key of the whole organization says so; the project's own does not open others.
     let other = stage.neon.project(ProjectOptions::default());
     other.unwrap();
     let wide = client.project(&id, key, deadline);
     assert_eq!(wide.key_opens_others().await.unwrap(), Some(true));
-    assert_eq!(stage.client().key_opens_others().await.unwrap(), Some(false));
+    assert_eq!(
+        stage.client().key_opens_others().await.unwrap(),
+        Some(false)
+    );
 }
 
 /// 120 branches are two pages; the last one is found, and so is what lies on the first.
@@ -284,7 +344,11 @@ async fn branches_are_read_to_the_last_page() {
     let mut made = 0;
     while made < 120 {
         let body = serde_json::json!({"branch": {"name": format!("preview-{made}")}});
-        let post = http.post(&url).bearer_auth(stage.neon.key()).json(&body).send();
+        let post = http
+            .post(&url)
+            .bearer_auth(stage.neon.key())
+            .json(&body)
+            .send();
         match post.await.unwrap().status().as_u16() {
             201 => made += 1,
             423 | 429 => tokio::time::sleep(Duration::from_millis(10)).await,

@@ -83,7 +83,8 @@ impl Stage {
     }
 
     pub(super) async fn back_up(&self, scheduled: &str) -> Execution {
-        let input = json!({"kind": "nightly", "scheduled_time": scheduled, "databases": [self.name]});
+        let input =
+            json!({"kind": "nightly", "scheduled_time": scheduled, "databases": [self.name]});
         self.cloud.run("BackupMachine", &input).await.unwrap()
     }
 
@@ -94,7 +95,11 @@ impl Stage {
 
     /// The function's answer; its error as text where it has one.
     pub(super) async fn invoke(&self, event: &Value) -> Result<Value, String> {
-        let invoked = self.cloud.invoke("SnapshotBranchFunction", event).await.unwrap();
+        let invoked = self
+            .cloud
+            .invoke("SnapshotBranchFunction", event)
+            .await
+            .unwrap();
         let answer: Value = serde_json::from_slice(&invoked.payload).unwrap();
         match invoked.failed {
             true => Err(answer.to_string()),
@@ -132,9 +137,15 @@ impl Stage {
         for (field, value) in more.as_object().into_iter().flatten() {
             branch[field] = value.clone();
         }
-        let url = format!("{}/projects/{}/branches", self.neon.url(), self.seeded.project);
+        let url = format!(
+            "{}/projects/{}/branches",
+            self.neon.url(),
+            self.seeded.project
+        );
         loop {
-            let post = reqwest::Client::new().post(&url).bearer_auth(self.neon.key());
+            let post = reqwest::Client::new()
+                .post(&url)
+                .bearer_auth(self.neon.key());
             let post = post.json(&json!({"branch": branch})).send();
             match post.await.unwrap().status().as_u16() {
                 201 => break,
@@ -155,7 +166,9 @@ impl Stage {
 
     /// Names of the secrets of temporary branches that are left.
     pub(super) async fn branch_secrets(&self) -> Vec<String> {
-        let listed = self.cloud.api("secretsmanager", "secretsmanager.ListSecrets", &json!({}));
+        let everything = json!({"MaxResults": 100});
+        let target = "secretsmanager.ListSecrets";
+        let listed = self.cloud.api("secretsmanager", target, &everything);
         let listed = listed.await.unwrap();
         let names = listed["SecretList"].as_array().unwrap().iter();
         let names = names.map(|it| it["Name"].as_str().unwrap().to_owned());

@@ -12,6 +12,7 @@ pub mod inspect;
 pub mod plan_branches;
 pub mod posture;
 pub mod request;
+pub mod restore_branch;
 pub mod rotate;
 pub mod rotation;
 
@@ -117,6 +118,9 @@ impl Function {
             }
             Request::Posture(request) => {
                 answer(&Box::pin(inspect::inspect(self, invocation, &request)).await?)
+            }
+            Request::RestoreBranch(request) => {
+                answer(&Box::pin(restore_branch::restore(self, invocation, &request)).await?)
             }
             Request::DumpSource(DumpSource::Create(item)) => {
                 answer(&Box::pin(dump_source::create(self, invocation, &item)).await?)

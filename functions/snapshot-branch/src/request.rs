@@ -23,6 +23,30 @@ pub enum Request {
     Rotate(Rotate),
     Posture(Posture),
     DumpSource(DumpSource),
+    RestoreBranch(RestoreBranch),
+}
+
+/// Makes a new branch of how things were; changes nothing that exists.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreBranch {
+    pub database: DatabaseName,
+    pub point: RestorePoint,
+    /// Who asks, for the note.
+    pub by: String,
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestorePoint {
+    /// Of production, within the restore window.
+    Time(Timestamp),
+    /// Of production, such as `0/1AA6408`.
+    Lsn(String),
+    /// As a branch is now: a snapshot branch, by its name.
+    Branch(String),
 }
 
 /// Which databases have branches, and what is due of them.
@@ -121,15 +145,20 @@ pub enum RequestError {
     #[error("the event is not one that snapshot-branch knows")]
     Malformed(#[source] serde_json::Error),
     #[error(
-        "the event has to hold exactly one of `create`, `deployed`, `rotate`, `posture`, `dump_source` and `plan_branches`; for example {{\"create\": {EXAMPLE}}}"
+        "the event has to hold exactly one of `create`, `deployed`, `rotate`, `posture`, `dump_source`, `restore_branch` and `plan_branches`; for example {{\"create\": {EXAMPLE}}}"
     )]
     Ambiguous,
     #[error("`create` is not understood: {0}; for example {EXAMPLE}")]
     Create(&'static str),
+    #[error("`restore_branch` is not understood: {0}; for example {RESTORE_EXAMPLE}")]
+    Restore(&'static str),
 }
 
 const EXAMPLE: &str =
     r#"{"database": "app", "class": "pre-deploy", "name": "add-invoices", "by": "your name"}"#;
+
+const RESTORE_EXAMPLE: &str =
+    r#"{"database": "app", "point": {"time": "2026-11-21T02:30:00Z"}, "by": "your name"}"#;
 
 impl From<RequestError> for Diagnostic {
     fn from(error: RequestError) -> Self {
@@ -146,6 +175,7 @@ struct Event {
     rotate: Option<Rotate>,
     posture: Option<Posture>,
     dump_source: Option<DumpSource>,
+    restore_branch: Option<RestoreBranch>,
 }
 
 impl Request {
@@ -159,6 +189,9 @@ impl Request {
         {
             return Err(RequestError::Create(NAME));
         }
+        if let Some(restore) = &event.restore_branch {
+            restore.check()?;
+        }
         let mut asked = [
             event.plan_branches.map(Self::PlanBranches),
             create.map(Self::Create),
@@ -166,6 +199,7 @@ impl Request {
             event.rotate.map(Self::Rotate),
             event.posture.map(Self::Posture),
             event.dump_source.map(Self::DumpSource),
+            event.restore_branch.map(Self::RestoreBranch),
         ]
         .into_iter()
         .flatten();
@@ -223,6 +257,35 @@ impl TryFrom<CreateEvent> for Create {
             reason: event.reason,
             migration_head: event.migration_head,
         })
+    }
+}
+
+impl RestoreBranch {
+    fn check(&self) -> Result<(), RequestError> {
+        let is_half = |it: &str| {
+            let is_hex = it
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b));
+            (1..=8).contains(&it.len()) && is_hex
+        };
+        let is_lsn = |it: &str| {
+            it.split_once('/')
+                .is_some_and(|(a, b)| is_half(a) && is_half(b))
+        };
+        let wrong = match &self.point {
+            RestorePoint::Lsn(lsn) if !is_lsn(lsn) => "an `lsn` is written as 0/1AA6408",
+            RestorePoint::Branch(name) if name.is_empty() || !is_text(name) => {
+                "`branch` is the name of a branch"
+            }
+            _ if self.by.trim().is_empty() || !is_text(&self.by) => {
+                "`by` is your name, for the record"
+            }
+            _ if !self.reason.as_deref().is_none_or(is_text) => {
+                "`reason` is one line of at most 200 characters"
+            }
+            RestorePoint::Time(_) | RestorePoint::Lsn(_) | RestorePoint::Branch(_) => return Ok(()),
+        };
+        Err(RequestError::Restore(wrong))
     }
 }
 
@@ -315,6 +378,43 @@ mod tests {
                 .error_message
                 .contains("unknown field `delete_branch`")
         );
+    }
+
+    #[test]
+    fn a_point_to_restore_is_a_moment_a_position_or_a_branch() {
+        let parse = |point: Value, by: &str| {
+            let restore = json!({"database": "app", "point": point, "by": by});
+            Request::parse(json!({"restore_branch": restore}))
+        };
+        for point in [
+            json!({"time": "2026-11-21T02:30:00Z"}),
+            json!({"lsn": "0/1AA6408"}),
+            json!({"branch": "backup-2026-11-21"}),
+        ] {
+            assert!(parse(point.clone(), "Ada").is_ok(), "{point}");
+        }
+        for (point, by, expected) in [
+            (json!({"lsn": "1AA6408"}), "Ada", "written as 0/1AA6408"),
+            (json!({"lsn": "0/../x"}), "Ada", "written as 0/1AA6408"),
+            (json!({"branch": ""}), "Ada", "name of a branch"),
+            (
+                json!({"time": "2026-11-21T02:30:00Z"}),
+                " ",
+                "`by` is your name",
+            ),
+            (
+                json!({"time": "yesterday"}),
+                "Ada",
+                "not one that snapshot-branch knows",
+            ),
+        ] {
+            let error = Diagnostic::from(parse(point, by).unwrap_err());
+            assert!(
+                error.error_message.contains(expected),
+                "{}",
+                error.error_message
+            );
+        }
     }
 
     #[test]

@@ -147,6 +147,7 @@ fn fate(rules: &Rules<'_>, all: &Branches, branch: &Branch, mark: &Mark) -> Fate
         Class::DumpSource | Class::Probe => Fate::Keep("a run may still need it".to_owned()),
         Class::Daily => aged(all, branch, mark, (age, days_max(rules.keep.daily_days))),
         Class::Weekly => aged(all, branch, mark, (age, days_max(rules.keep.weekly_days))),
+        Class::Restore => Fate::Keep("it was made for a person, whose it is to delete".to_owned()),
         Class::PreDeploy => match branch.expires_at {
             None => Fate::Keep("its deployment was not reported as done".to_owned()),
             Some(at) if at < rules.now => {
@@ -381,8 +382,9 @@ mod tests {
                 Class::PreDeploy,
                 Class::DumpSource,
                 Class::Probe,
+                Class::Restore,
             ];
-            let class = classes[usize::try_from(self.roll(5)).unwrap()];
+            let class = classes[usize::try_from(self.roll(6)).unwrap()];
             let mut branch = own(class, &format!("k{n}"), self.roll(200) as f64 - 1.0);
             match self.roll(10) {
                 0 => branch.name.push('x'),
@@ -443,6 +445,7 @@ mod tests {
                     Class::Daily | Class::Weekly => assert!(survives(mark.class), "{all:?}"),
                     Class::PreDeploy => assert!(branch.expires_at.is_some()),
                     Class::DumpSource | Class::Probe => {}
+                    Class::Restore => panic!("a restored branch"),
                 }
             }
             let own = all

@@ -32,15 +32,18 @@ pub enum Class {
     DumpSource,
     /// Proves that a moment can be had: `lifeboat-probe-app-20261121T011500Z`.
     Probe,
+    /// How things were, made for a person: `restore-20261121T023000Z`.
+    Restore,
 }
 
 impl Class {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Daily,
         Self::Weekly,
         Self::PreDeploy,
         Self::DumpSource,
         Self::Probe,
+        Self::Restore,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -50,6 +53,7 @@ impl Class {
             Self::PreDeploy => "pre-deploy",
             Self::DumpSource => "dump-source",
             Self::Probe => "probe",
+            Self::Restore => "restore",
         }
     }
 
@@ -57,7 +61,7 @@ impl Class {
     pub fn is_temporary(self) -> bool {
         match self {
             Self::DumpSource | Self::Probe => true,
-            Self::Daily | Self::Weekly | Self::PreDeploy => false,
+            Self::Daily | Self::Weekly | Self::PreDeploy | Self::Restore => false,
         }
     }
 }
@@ -121,6 +125,7 @@ impl Mark {
             Class::PreDeploy => format!("pre-deploy-{key}"),
             Class::DumpSource => format!("lifeboat-dump-{database}-{key}"),
             Class::Probe => format!("lifeboat-probe-{database}-{key}"),
+            Class::Restore => format!("restore-{key}"),
         }
     }
 
