@@ -10,8 +10,8 @@ use crate::verdict::Check;
 /// A key of the vault or of the work bucket.
 ///
 /// Who may write where follows from the first segment alone: `backups/` dump, `verdicts/`
-/// verify and drill, `evidence/` drill and restore; in the work bucket `verify/` verify,
-/// `plans/` restore, `drills/` drill.
+/// verify and drill, `evidence/` drill, restore and snapshot-branch; in the work bucket
+/// `verify/` verify, `plans/` restore, `drills/` drill.
 #[derive(Clone, Copy, Debug)]
 pub enum Key<'a> {
     /// Vault. One object of the archive, under the name of the attempt that wrote it.
@@ -38,8 +38,8 @@ pub enum Key<'a> {
         run: &'a str,
         part: u32,
     },
-    /// Vault. The record of a drill or a restore, and what was written beside it: `file` is
-    /// `drill.json`, `drill.html`, `restore.json`, …
+    /// Vault. The record of a drill, a restore or an inspection, and what was written beside
+    /// it: `file` is `drill.json`, `drill.html`, `restore.json`, `posture.json`, …
     Evidence {
         database: &'a DatabaseName,
         at: Timestamp,
@@ -131,12 +131,14 @@ pub fn verdicts_of_prefix(database: &DatabaseName, id: BackupId) -> String {
     format!("verdicts/{database}/{id}/")
 }
 
-/// The prefix of every record of a database's drills and restores, in order of time.
+/// The prefix of every record of a database's drills, restores and inspections, in order of
+/// time.
 pub fn evidence_prefix(database: &DatabaseName) -> String {
     format!("evidence/{database}/")
 }
 
-/// Whether `key` is the record of a drill or of a restore, and not what was written beside it.
+/// Whether `key` is the record of a drill or of a restore, and not what was written beside it,
+/// nor one of the inspections of every day, which would crowd these out.
 pub fn is_record(key: &str) -> bool {
     ["-drill.json", "-restore.json"]
         .iter()

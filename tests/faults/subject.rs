@@ -305,7 +305,14 @@ impl Subject {
             ("history".to_owned(), self.history(execution).await),
             ("answer".into(), format!("{execution:?}")),
         ];
-        for function in ["dump", "verify", "alert", "drill", "restore"] {
+        for function in [
+            "dump",
+            "verify",
+            "alert",
+            "drill",
+            "restore",
+            "snapshot-branch",
+        ] {
             places.push((format!("log of {function}"), self.cloud.logs(function)));
         }
         for message in self.cloud.published_messages().await.unwrap() {

@@ -65,6 +65,9 @@ pub struct Operation {
     pub status: String,
     #[serde(default)]
     pub error: Option<String>,
+    /// When Neon tries a failed one again.
+    #[serde(default)]
+    pub retry_at: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

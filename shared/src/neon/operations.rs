@@ -11,8 +11,10 @@ use super::{NeonError, Operation, Project};
 const WAIT_MAX: Duration = Duration::from_secs(300);
 /// Left to the caller, to say what came of it.
 const RESERVE: Duration = Duration::from_secs(10);
-/// Neon tries a failed operation again; when it has not for so long, it will not.
-const FAILED_MAX: Duration = Duration::from_secs(90);
+/// Neon tries a failed operation again when it says so; when it has not for so long, it will not.
+const RETRIED_MAX: Duration = Duration::from_secs(90);
+/// One source says that it may do so without saying it.
+const FAILED_MAX: Duration = Duration::from_secs(10);
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 const PAGE: &str = "100";
@@ -95,7 +97,7 @@ impl Project {
             match (awaited.find(Standing::Failed), failed_since) {
                 (None, _) => failed_since = None,
                 (Some(_), None) => failed_since = Some(Instant::now()),
-                (Some(operation), Some(since)) if since.elapsed() > FAILED_MAX => {
+                (Some(operation), Some(since)) if since.elapsed() > patience(operation) => {
                     return Err(failed(doing, operation));
                 }
                 (Some(_), Some(_)) => {}
@@ -151,6 +153,13 @@ impl Project {
     }
 }
 
+fn patience(operation: &Operation) -> Duration {
+    match operation.retry_at {
+        Some(_) => RETRIED_MAX,
+        None => FAILED_MAX,
+    }
+}
+
 fn failed(doing: &'static str, operation: &Operation) -> NeonError {
     NeonError::OperationFailed {
         doing,
@@ -182,6 +191,7 @@ mod tests {
             action: "create_branch".to_owned(),
             status: status.to_owned(),
             error: None,
+            retry_at: None,
         }
     }
 

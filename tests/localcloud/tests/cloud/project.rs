@@ -12,7 +12,14 @@ async fn deployed(backend: S3Backend) -> (Cloud, TempDir) {
     let home = tempfile::tempdir().unwrap();
     let artifacts = home.path().join("artifacts");
     std::fs::create_dir(&artifacts).unwrap();
-    for program in ["dump", "verify", "alert", "restore", "drill"] {
+    for program in [
+        "dump",
+        "verify",
+        "alert",
+        "restore",
+        "drill",
+        "snapshot-branch",
+    ] {
         let path = artifacts.join(program);
         std::fs::write(&path, "#!/bin/sh\nexit 0\n").unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
