@@ -131,7 +131,11 @@ async fn lengthen_window(
         Ok(facts) => Ok((facts, true)),
         // What it is now decides; a refusal becomes a finding, with the value.
         Err(
-            NeonError::Rejected { .. } | NeonError::Unknown { .. } | NeonError::KeyTooNarrow { .. },
+            NeonError::Rejected { .. }
+            | NeonError::OutsideWindow { .. }
+            | NeonError::LimitReached { .. }
+            | NeonError::Unknown { .. }
+            | NeonError::KeyTooNarrow { .. },
         ) => Ok((opened.project.facts().await?, false)),
         Err(error) => Err(error.into()),
     }

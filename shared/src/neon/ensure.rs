@@ -112,9 +112,9 @@ impl Project {
             }
             tokio::time::sleep(FLICKER).await;
         }
-        Err(NeonError::Missing {
+        Err(NeonError::Unavailable {
             doing: DOING,
-            what: format!("the branch {id}, which was just made,"),
+            reason: format!("the branch {id} was made, and is not there to be read"),
         })
     }
 

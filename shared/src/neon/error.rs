@@ -144,11 +144,9 @@ impl NeonError {
             | Self::LimitReached { .. }
             | Self::OutsideWindow { .. }
             | Self::NameTaken { .. }
-            | Self::NoDefaultBranch { .. } => Name::Refused,
-            Self::Missing { .. }
-            | Self::Rejected { .. }
-            | Self::Malformed { .. }
-            | Self::Machine(_) => Name::Failed,
+            | Self::NoDefaultBranch { .. }
+            | Self::Missing { .. } => Name::Refused,
+            Self::Rejected { .. } | Self::Malformed { .. } | Self::Machine(_) => Name::Failed,
         }
     }
 
