@@ -31,7 +31,7 @@ programs: setup
 
 .PHONY: backup
 backup: programs ## Back up a sample database, or DATABASE_URL=postgresql://…, on this machine
-	@$(BIN)/localcloud backup
+	@$(BIN)/localcloud backup $(if $(NEON),--neon)
 
 .PHONY: drill
 drill: programs ## Prove the latest backup: restore it, compare every table, destroy the copy
@@ -112,7 +112,7 @@ setup: .tools/venv/ready
 
 # All that lint and test install, beside what clippy compiles: with -j, one waits while the other works.
 .PHONY: prepare
-prepare: setup browser .tools/infra/ready .tools/npm/asl-validator-4.0.0 clippy
+prepare: setup browser .tools/neon-5.0.1/ready .tools/infra/ready .tools/npm/asl-validator-4.0.0 clippy
 
 # Whatever of it is already there is left alone; without apt-get, only the missing names are told.
 DEBIAN := postgresql postgresql-contrib pgbouncer age zstd
@@ -154,7 +154,7 @@ browser: | debian
 	@touch $@
 
 # Neon's command line, against which the tests hold their stand-in of Neon.
-.tools/neon-%/ready:
+.tools/neon-%/ready: | debian
 	@infra/debian_packages.sh $(if $(shell command -v npm),,nodejs npm)
 	@echo "setup: neon $*"
 	@npm install --silent --no-audit --no-fund --omit=optional --prefix $(@D) neon@$*

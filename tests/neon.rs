@@ -6,6 +6,7 @@
 )]
 
 mod branches;
+mod by_command;
 mod client;
 mod command_line;
 mod dump_source;

@@ -71,9 +71,9 @@ impl Project {
         loop {
             let (_, answer) = self.ask("GET", "/operations", Value::Null).await;
             let operations = answer["operations"].as_array().unwrap().clone();
-            let is_over = |it: &Value| {
-                let status = it["status"].as_str().unwrap();
-                ["finished", "error", "cancelled", "skipped"].contains(&status)
+            let is_over = |it: &Value| match it["status"].as_str().unwrap() {
+                "failed" => it["retry_at"].is_null(),
+                status => ["finished", "error", "cancelled", "skipped"].contains(&status),
             };
             if operations.iter().all(is_over) {
                 return operations;

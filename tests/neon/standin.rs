@@ -18,6 +18,8 @@ async fn a_branch_is_created_listed_changed_and_deleted_as_documented() {
         "branch": {"name": "backup-2026-11-21"},
         "annotation_value": {"managed-by": "somebody"},
     });
+    let faults = project.neon.faults();
+    faults.add_operation("create_branch", OperationFault::Hangs);
     let (status, answer) = project.ask("POST", "/branches", body.clone()).await;
     assert_eq!(status, 201, "{answer}");
     let branch = &answer["branch"];
@@ -36,6 +38,7 @@ async fn a_branch_is_created_listed_changed_and_deleted_as_documented() {
         answer["message"],
         "project already has running conflicting operations, scheduling of new ones is prohibited"
     );
+    faults.clear();
     project.settled().await;
     let (status, _) = project.ask("POST", "/branches", body).await;
     assert_eq!(status, 409);
@@ -239,13 +242,57 @@ async fn every_fault_meets_the_call_that_it_is_for() {
         (&again[0]["status"], &again[0]["failures_count"]),
         (&json!("finished"), &json!(1))
     );
-    faults.add_operation("create_branch", OperationFault::Fails);
-    project.branch("failed", false, Value::Null).await;
-    assert_eq!(project.settled().await[0]["status"], "error");
+    for (fault, status) in [
+        (OperationFault::Fails, "failed"),
+        (OperationFault::IsInError, "error"),
+        (OperationFault::IsCancelled, "cancelled"),
+    ] {
+        faults.add_operation("create_branch", fault);
+        project.branch(status, false, Value::Null).await;
+        assert_eq!(project.settled().await[0]["status"], status);
+    }
     let calls = project.neon.calls();
     assert!(
         calls
             .iter()
             .any(|it| it.status == 0 && it.route() == "projects/{}/branches")
     );
+}
+
+#[tokio::test]
+async fn two_hundred_projects_are_told_in_pages_and_not_too_fast() {
+    let project = empty();
+    for _ in 1..200 {
+        project.neon.project(ProjectOptions::default()).unwrap();
+    }
+    let http = reqwest::Client::new();
+    let list = async |query: &str| {
+        let url = format!("{}/projects?{query}", project.neon.url());
+        let answer = http.get(url).bearer_auth(project.neon.key()).send().await;
+        let answer = answer.unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.json::<Value>().await.unwrap())
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    let mut query = "limit=90".to_owned();
+    loop {
+        let (_, page) = list(&query).await;
+        let Some(cursor) = page["pagination"]["cursor"].as_str() else {
+            break;
+        };
+        query = format!("limit=90&cursor={cursor}");
+        let ids = page["projects"].as_array().unwrap().iter();
+        seen.extend(ids.map(|it| it["id"].as_str().unwrap().to_owned()));
+    }
+    assert_eq!(seen.len(), 200);
+
+    // Of forty-one calls to one route within a second, one at least is refused.
+    let calls: Vec<_> = (0..60).map(|_| list("limit=1")).collect();
+    let mut refused = 0;
+    let begun = std::time::Instant::now();
+    for call in calls {
+        refused += usize::from(call.await.0 == 429);
+    }
+    let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap();
+    assert!(refused > 0 || seconds > 0, "none of 60 in {seconds} s");
 }

@@ -99,6 +99,107 @@ async fn a_compute_sleeps_wakes_by_a_connection_and_keeps_its_address() {
     assert_eq!(query(&child, NAMES), "first\n");
     let password = |uri: &str| uri.split(['@']).next().unwrap().to_owned();
     assert_ne!(password(&child), password(&uri));
+
+    // The address stays when the password is another, and the old one is refused.
+    let role = format!("{branch}/roles/neondb_owner/reset_password");
+    project.done("POST", &role, Value::Null).await;
+    let changed = project.uri(&seeded.branch).await;
+    assert_ne!(password(&changed), password(&uri));
+    assert_eq!(query(&changed, NAMES), "first\n");
+    let old = Command::new("psql")
+        .arg(&uri)
+        .args(["-c", "SELECT 1"])
+        .output();
+    let refusal = String::from_utf8(old.unwrap().stderr).unwrap();
+    assert!(
+        refusal.contains("password authentication failed"),
+        "{refusal}"
+    );
+}
+
+#[tokio::test]
+async fn a_snapshot_becomes_a_branch_that_takes_the_place_of_its_source() {
+    let project = Project::with_rows(SHOP);
+    let main = project.seeded.branch.clone();
+    let path = format!("/branches/{main}/snapshot?name=evening");
+    let snapshot = project.done("POST", &path, Value::Null).await;
+    let snapshot = snapshot["snapshot"]["id"].as_str().unwrap().to_owned();
+    project.sql("main", "DELETE FROM items");
+
+    let body = json!({"name": "look", "target_branch_id": main});
+    let path = format!("/snapshots/{snapshot}/restore");
+    let answer = project.done("POST", &path, body).await;
+    let restored = answer["branch"]["id"].as_str().unwrap();
+    assert_eq!(answer["branch"]["restored_from"], snapshot.as_str());
+    assert_eq!(project.sql("look", NAMES), "first");
+    let path = format!("/branches/{restored}/finalize_restore");
+    project.done("POST", &path, Value::Null).await;
+    let branches = project.neon.branches(&project.seeded.project).unwrap();
+    let default = branches.iter().find(|it| it.is_default).unwrap();
+    assert_eq!(
+        (default.id.as_str(), default.name.as_str()),
+        (restored, "main")
+    );
+    assert_eq!(default.endpoint, Some(project.seeded.endpoint.clone()));
+    assert_eq!(project.sql("main (old)", NAMES), "");
+
+    let path = format!("/snapshots/{snapshot}");
+    let (status, _) = project.ask("DELETE", &path, Value::Null).await;
+    assert_eq!(status, 202);
+}
+
+#[test]
+fn every_server_ends_with_its_stand_in_and_with_the_process() {
+    let project = Project::with_rows(SHOP);
+    let data = project.sql("main", "SHOW data_directory");
+    let pid = postmaster(&data);
+    assert!(is_running(&pid));
+    drop(project);
+    assert!(!is_running(&pid));
+    assert!(!std::path::Path::new(&data).exists());
+
+    // The test program itself, as a child that is killed without a chance to tidy up.
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["hold_a_stand_in_for_a_while", "--ignored", "--nocapture"]);
+    let mut child = child.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    let data = std::io::BufRead::lines(stdout)
+        .map_while(Result::ok)
+        .find_map(|line| Some(line.split_once("data in ")?.1.to_owned()))
+        .unwrap();
+    let pid = postmaster(&data);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for _ in 0..200 {
+        if !is_running(&pid) {
+            // Whoever comes next removes the files.
+            drop(Project::new(
+                NeonOptions::default(),
+                ProjectOptions::default(),
+            ));
+            assert!(!std::path::Path::new(&data).exists());
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("the server outlived its parent");
+}
+
+fn postmaster(data: &str) -> String {
+    let file = std::fs::read_to_string(format!("{data}/postmaster.pid")).unwrap();
+    file.lines().next().unwrap().to_owned()
+}
+
+fn is_running(pid: &str) -> bool {
+    std::path::Path::new("/proc").join(pid).exists()
+}
+
+#[test]
+#[ignore = "the child of every_server_ends_with_its_stand_in_and_with_the_process"]
+fn hold_a_stand_in_for_a_while() {
+    let project = Project::with_rows(SHOP);
+    println!("data in {}", project.sql("main", "SHOW data_directory"));
+    std::thread::sleep(Duration::from_secs(60));
 }
 
 #[tokio::test]

@@ -65,8 +65,10 @@ pub enum NeonFaultAction {
 pub enum OperationFault {
     /// `failed`, then tried again with success after this long.
     FailsOnce(Duration),
-    /// Ends as `error`; nothing of it is done.
+    /// Ends as `failed`, for good, though one source says that such an operation is tried again; nothing of it is done.
     Fails,
+    /// Ends as `error`; nothing of it is done.
+    IsInError,
     /// Ends as `cancelled`; nothing of it is done.
     IsCancelled,
     /// `running` until [`NeonFaults::clear`].

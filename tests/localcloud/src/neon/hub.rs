@@ -176,8 +176,13 @@ impl Hub {
                     tokio::time::sleep(pause).await;
                     self.set(project, id, State::of("running")).await;
                 }
-                Some(OperationFault::Fails) => {
-                    let error = State::error("error", "internal error");
+                Some(fault @ (OperationFault::Fails | OperationFault::IsInError)) => {
+                    let status = if fault == OperationFault::Fails {
+                        "failed"
+                    } else {
+                        "error"
+                    };
+                    let error = State::error(status, "internal error");
                     self.set(project, id, error).await;
                     return false;
                 }

@@ -257,6 +257,18 @@ impl Neon {
         })
     }
 
+    /// Waits until no operation of the project runs.
+    ///
+    /// # Errors
+    ///
+    /// There is no such project.
+    pub fn settle(&self, project: &str) -> Result<(), NeonError> {
+        while self.with(project, |project| Ok(project.is_busy()))? {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
     /// What has gone through an endpoint so far.
     ///
     /// # Errors

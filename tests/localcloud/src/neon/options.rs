@@ -43,6 +43,8 @@ pub struct ProjectOptions {
     /// The plan's default when absent.
     pub history_retention_seconds: Option<i64>,
     pub branch: String,
+    /// Whether the default branch is protected.
+    pub is_protected: bool,
     pub role: String,
     pub database: String,
     /// Run as `role` in `database`.
@@ -60,6 +62,7 @@ impl Default for ProjectOptions {
             limits: None,
             history_retention_seconds: None,
             branch: "main".to_owned(),
+            is_protected: false,
             role: "neondb_owner".to_owned(),
             database: "neondb".to_owned(),
             seed: String::new(),

@@ -167,7 +167,7 @@ pub(super) async fn add(hub: &Arc<Hub>, options: ProjectOptions) -> Result<Strin
         timeline,
         is_ready: true,
         is_default: true,
-        is_protected: false,
+        is_protected: options.is_protected,
         created_at,
         updated_at: created_at,
         expires_at: None,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 pub(crate) const USAGE: &str = "\
-usage: localcloud backup  [--database-url URL] [--home DIR] [--artifacts DIR] [--json]
+usage: localcloud backup  [--database-url URL | --neon] [--home DIR] [--artifacts DIR] [--json]
        localcloud restore [--database NAME] [--backup ID | --point TIME] [--tables A,B | --scope SCOPE]
                           [--target-url URL] [--into NAME] [--yes] [--home DIR] [--artifacts DIR] [--json]
        localcloud restore --vault BUCKET --work BUCKET --target NAME [--config DIR] [the options above]
@@ -20,6 +20,8 @@ usage: localcloud backup  [--database-url URL] [--home DIR] [--artifacts DIR] [-
 
   --database-url URL   the database; without it, a private PostgreSQL with a sample database.
                        The variable DATABASE_URL does the same, and keeps a password out of the process list
+  --neon               a project of the stand-in of Neon instead: the nightly backup through a temporary branch, then
+                       the nightly run over the branches
   --home DIR           objects, identities, logs (default .lifeboat)
   --artifacts DIR      the functions' programs, for example .aws-sam/build (default: beside this program)
   --json               print the report as JSON
@@ -53,6 +55,7 @@ pub(crate) enum Command {
 pub(crate) struct Arguments {
     pub(crate) command: Command,
     pub(crate) database_url: Option<String>,
+    pub(crate) neon: bool,
     pub(crate) home: PathBuf,
     pub(crate) artifacts: Option<PathBuf>,
     pub(crate) json: bool,
@@ -163,6 +166,7 @@ impl Arguments {
         let mut arguments = Self {
             command,
             database_url: localcloud::workspace::database_url(),
+            neon: false,
             home: PathBuf::from(".lifeboat"),
             artifacts: None,
             json: false,
@@ -193,6 +197,7 @@ impl Arguments {
                     arguments.port = port.parse().map_err(|_| Wrong::Port(port))?;
                 }
                 "--json" => arguments.json = true,
+                "--neon" if arguments.command == Command::Backup => arguments.neon = true,
                 name if recovers && arguments.restore.take(name, &mut value)? => {}
                 _ => return Err(Wrong::Unknown(name)),
             }
@@ -216,7 +221,12 @@ mod tests {
             .unwrap();
         assert_eq!(arguments.home, PathBuf::from("/h"));
         assert_eq!(arguments.database_url.as_deref(), Some("postgresql://h/d"));
-        assert!(arguments.json);
+        assert!(arguments.json && !arguments.neon);
+        assert!(parse("backup --neon").ok().unwrap().neon);
+        assert_eq!(
+            parse("up --neon").err(),
+            Some(Wrong::Unknown("--neon".into()))
+        );
     }
 
     #[test]

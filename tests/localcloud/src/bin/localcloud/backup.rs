@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::Failure;
 use crate::arguments::Arguments;
 use crate::home::Home;
+use crate::neon::{self, Project};
 use crate::progress::Voice;
 use crate::report::{Manifest, Report, Verdict};
 use crate::source::Source;
@@ -16,37 +17,56 @@ use crate::source::Source;
 pub(crate) async fn backup(arguments: Arguments) -> Result<ExitCode, Failure> {
     let home = Home::open(&arguments.home)?;
     let voice = Voice::new(arguments.json);
-    let source = prepare_source(&arguments, &home, voice).await?;
+    let neon = Project::if_asked(&arguments, voice).await?;
+    let source = match &neon {
+        Some(project) => Source::of(project.database()),
+        None => prepare_source(&arguments, &home, voice).await?,
+    };
     voice.say("starting the cloud: S3, Lambda, Step Functions, Secrets Manager, SNS");
-    let cloud = start(&arguments, &home, &source).await?;
+    let mut options = options(&arguments, &home)?;
+    options.databases = vec![source.database.clone()];
+    if let Some(project) = &neon {
+        options.parameters.extend([project.parameter()]);
+    }
+    let cloud = Cloud::start(options).await?;
+    if let Some(project) = &neon {
+        project.put_key(&cloud).await?;
+    }
     let name = &source.database.name;
 
     let before = cloud.objects("VaultBucket").await?;
     voice.say(&format!(
         "running the state machine: dump and verify {name}"
     ));
-    let execution = {
-        let input = json!({"kind": "on-demand", "databases": [name]});
-        let running = cloud.run("BackupMachine", &input);
-        tokio::select! {
-            execution = running => execution?,
-            () = voice.follow(cloud.log_lines()) => return Err(localcloud::CloudError::Stopped.into()),
-        }
+    let input = match &neon {
+        Some(_) => neon::nightly(name),
+        None => json!({"kind": "on-demand", "databases": [name]}),
     };
-    voice.say("");
+    let execution = run(&cloud, "BackupMachine", &input, voice).await?;
     let found = find_report(&cloud, name, &before).await?;
-    let verified =
+    let mut verified =
         execution.status == "SUCCEEDED" && found.as_ref().is_some_and(Report::is_verified);
+    let mut execution = execution;
+    if let Some(report) = found.as_ref().filter(|_| !arguments.json) {
+        println!("{}", report.text());
+    }
+    if neon.is_some() && verified {
+        voice.say("running the state machine: branches of every Neon project");
+        let input = neon::branches(name);
+        execution = run(&cloud, "BranchesMachine", &input, voice).await?;
+        verified = execution.status == "SUCCEEDED";
+    }
     if arguments.json {
-        println!(
-            "{:#}",
-            json_of(&execution, found.as_ref(), &cloud, verified).await?
-        );
-    } else {
-        if let Some(report) = &found {
-            println!("{}", report.text());
+        let mut value = json_of(&execution, found.as_ref(), &cloud, verified).await?;
+        if let Some(project) = &neon {
+            value["neon"] = project.json()?;
         }
-        if verified {
+        println!("{value:#}");
+    } else {
+        if let Some(project) = &neon {
+            println!("{}", project.text()?);
+        }
+        if verified && neon.is_none() {
             println!("{}", next_steps(&arguments));
         }
         if !verified {
@@ -61,6 +81,21 @@ pub(crate) async fn backup(arguments: Arguments) -> Result<ExitCode, Failure> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Runs a state machine to its end, and shows how far it is.
+async fn run(
+    cloud: &Cloud,
+    machine: &str,
+    input: &Value,
+    voice: Voice,
+) -> Result<Execution, Failure> {
+    let execution = tokio::select! {
+        execution = cloud.run(machine, input) => execution?,
+        () = voice.follow(cloud.log_lines()) => return Err(localcloud::CloudError::Stopped.into()),
+    };
+    voice.say("");
+    Ok(execution)
 }
 
 /// A backup that nobody restored is a hope.
@@ -94,20 +129,19 @@ pub(crate) async fn prepare_source(
     made.map_err(|_| Failure::BrokenOff)?
 }
 
-pub(crate) async fn start(
-    arguments: &Arguments,
-    home: &Home,
-    source: &Source,
-) -> Result<Cloud, Failure> {
-    start_with(arguments, home, vec![source.database.clone()], Vec::new()).await
-}
-
 pub(crate) async fn start_with(
     arguments: &Arguments,
     home: &Home,
     databases: Vec<Database>,
     targets: Vec<Target>,
 ) -> Result<Cloud, Failure> {
+    let mut options = options(arguments, home)?;
+    options.databases = databases;
+    options.targets = targets;
+    Ok(Cloud::start(options).await?)
+}
+
+fn options(arguments: &Arguments, home: &Home) -> Result<Options, Failure> {
     let mut options = Options::new(&home.path);
     if let Some(artifacts) = &arguments.artifacts {
         options.artifacts.clone_from(artifacts);
@@ -119,10 +153,8 @@ pub(crate) async fn start_with(
             source,
         })?;
     options.port = arguments.port;
-    options.databases = databases;
-    options.targets = targets;
     options.environment = localcloud::workspace::trusted_roots();
-    Ok(Cloud::start(options).await?)
+    Ok(options)
 }
 
 /// What the run added to the vault: the manifest, and the newest verdict on it.

@@ -6,6 +6,7 @@ mod backup;
 mod drill;
 mod elsewhere;
 mod home;
+mod neon;
 mod progress;
 mod report;
 mod restore;
@@ -84,6 +85,8 @@ enum Failure {
     Cloud(#[from] localcloud::CloudError),
     #[error("{}", chain(.0))]
     Postgres(#[from] localcloud::postgres::PostgresError),
+    #[error("{}", chain(.0))]
+    Neon(#[from] localcloud::neon::NeonError),
     #[error("{what}: {source}")]
     File {
         what: String,

@@ -19,13 +19,18 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    /// A database whose server runs elsewhere.
+    pub(crate) fn of(database: Database) -> Self {
+        Self {
+            database,
+            _cluster: None,
+        }
+    }
+
     /// A database that nobody prepared for this.
     pub(crate) fn given(url: &str) -> Result<Self, Failure> {
         let name = database_name(url).ok_or(Failure::NotAUrl)?;
-        Ok(Self {
-            database: database(name, url.to_owned()),
-            _cluster: None,
-        })
+        Ok(Self::of(database(name, url.to_owned())))
     }
 
     /// The private server in the home, with the sample database; made when it is not there yet.
