@@ -91,11 +91,19 @@ pub struct NeonBranch {
 
 /// A running stand-in. Dropping it ends every server and removes every file. Its functions block, on threads of its
 /// own, so that they can be called from anywhere.
-#[derive(Debug)]
 pub struct Neon {
     hub: Arc<Hub>,
     url: String,
     runtime: Option<Runtime>,
+}
+
+impl std::fmt::Debug for Neon {
+    /// Without the key and the passwords.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Neon")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Neon {

@@ -1,5 +1,6 @@
 //! Where the histories of one stand-in lie, and the cluster that every project begins as.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,6 +41,8 @@ pub(super) struct Storage {
     pub(super) major: Major,
     pub(super) certificate: Option<Certificate>,
     timelines: Mutex<Vec<Weak<Timeline>>>,
+    /// By role and database.
+    bases: Mutex<BTreeMap<(String, String), Base>>,
     next: AtomicU32,
 }
 
@@ -60,6 +63,7 @@ impl Storage {
             major,
             certificate,
             timelines: Mutex::default(),
+            bases: Mutex::default(),
             next: AtomicU32::new(1),
         })
     }
@@ -105,6 +109,17 @@ impl Storage {
 
     /// What a new project holds: Neon's group role, one role and its database. Made once per machine.
     pub(super) fn base(&self, role: &str, database: &str) -> Result<Base, PostgresError> {
+        let mut bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (role.to_owned(), database.to_owned());
+        if let Some(base) = bases.get(&key) {
+            return Ok(base.clone());
+        }
+        let base = self.find_or_make_base(role, database)?;
+        bases.insert(key, base.clone());
+        Ok(base)
+    }
+
+    fn find_or_make_base(&self, role: &str, database: &str) -> Result<Base, PostgresError> {
         static MAKING: Mutex<()> = Mutex::new(());
         let sql = base_sql(role, database);
         let all = reachable_dir()?;

@@ -42,11 +42,10 @@ pub(crate) async fn backup(arguments: Arguments) -> Result<ExitCode, Failure> {
         Some(_) => neon::nightly(name),
         None => json!({"kind": "on-demand", "databases": [name]}),
     };
-    let execution = run(&cloud, "BackupMachine", &input, voice).await?;
+    let mut execution = run(&cloud, "BackupMachine", &input, voice).await?;
     let found = find_report(&cloud, name, &before).await?;
     let mut verified =
         execution.status == "SUCCEEDED" && found.as_ref().is_some_and(Report::is_verified);
-    let mut execution = execution;
     if let Some(report) = found.as_ref().filter(|_| !arguments.json) {
         println!("{}", report.text());
     }
