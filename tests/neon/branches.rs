@@ -299,8 +299,8 @@ async fn a_run_that_fails_for_one_database_is_told_and_leaves_the_others_done() 
     assert_eq!(ill.names(), ["main"]);
     let summary: Value = serde_json::from_str(ended.cause.as_deref().unwrap()).unwrap();
     let of = |name: &str| {
-        let entries = summary.as_array().unwrap().iter();
-        entries.cloned().find(|it| it["database"] == name).unwrap()
+        let mut entries = summary.as_array().unwrap().iter();
+        entries.find(|it| it["database"] == name).unwrap().clone()
     };
     assert_eq!(of(ill.name)["error"], "Refused");
     assert_eq!(of(well.name)["outcome"], "done");

@@ -226,8 +226,15 @@ pub(super) struct UriAnswer {
 
 #[derive(Deserialize)]
 pub(super) struct ResetAnswer {
+    pub(super) role: ResetRole,
     #[serde(default)]
     pub(super) operations: Vec<Operation>,
+}
+
+/// Holds a password: not to be printed.
+#[derive(Deserialize)]
+pub(super) struct ResetRole {
+    pub(super) password: String,
 }
 
 #[derive(Debug, Deserialize)]

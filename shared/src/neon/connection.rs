@@ -4,6 +4,7 @@
 use std::fmt;
 
 use reqwest::Method;
+use url::Url;
 
 use super::answers::{ResetAnswer, UriAnswer};
 use super::ownership::Own;
@@ -27,6 +28,21 @@ impl ConnectionUri {
         &self.0
     }
 
+    fn direct(host: &str, role: &str, database: &str) -> Self {
+        let (role, database) = (encoded(role), encoded(database));
+        Self(format!(
+            "postgresql://{role}@{host}/{database}?sslmode=require"
+        ))
+    }
+
+    fn with_password(self, mut url: Url, password: &str) -> Self {
+        match url.set_password(Some(password)) {
+            Ok(()) => Self(url.into()),
+            // Without a host; whoever parses it says so.
+            Err(()) => self,
+        }
+    }
+
     /// Refuses a pooled host, and anything but verified TLS to another machine.
     pub fn parse(&self) -> Result<DatabaseUrl, UrlError> {
         DatabaseUrl::parse(&self.0)
@@ -37,21 +53,44 @@ impl Project {
     /// The direct endpoint of one of our branches, as `role`.
     ///
     /// Where the project does not keep passwords, the role gets a new one: on this branch, and
-    /// only if that is a temporary one.
+    /// only if that is a temporary one. What Neon answers then is not documented, so both are
+    /// taken: a refusal (412, as for a role's password) and a URL without a password.
     pub async fn connection_uri(
         &self,
         branch: &Own,
         role: &str,
         database: &str,
     ) -> Result<ConnectionUri, NeonError> {
-        let asked = self.ask_uri(branch.id(), role, database).await;
-        match asked {
-            Err(NeonError::Rejected { status: 412, .. }) if branch.mark().class.is_temporary() => {
-                self.reset_password(branch, role).await?;
-                self.ask_uri(branch.id(), role, database).await
+        let is_ours = branch.mark().class.is_temporary();
+        let asked = match self.ask_uri(branch.id(), role, database).await {
+            Err(NeonError::Rejected { status: 412, .. }) if is_ours => {
+                self.direct_url(branch, role, database).await?
             }
-            asked => asked,
+            asked => asked?,
+        };
+        match Url::parse(&asked.0) {
+            Ok(url) if url.password().is_none() && is_ours => {
+                let password = self.reset_password(branch, role).await?;
+                Ok(asked.with_password(url, &password))
+            }
+            // What is no URL is told by whoever parses it.
+            Ok(_) | Err(_) => Ok(asked),
         }
+    }
+
+    /// Put together, without a password. Neon's hosts take TLS only, at the default port.
+    async fn direct_url(
+        &self,
+        branch: &Own,
+        role: &str,
+        database: &str,
+    ) -> Result<ConnectionUri, NeonError> {
+        let endpoints = self.endpoints(branch.id()).await?;
+        let endpoint = endpoints.first().ok_or_else(|| NeonError::Missing {
+            doing: "ask how to connect to a branch",
+            what: "the branch's compute".to_owned(),
+        })?;
+        Ok(ConnectionUri::direct(&endpoint.host, role, database))
     }
 
     async fn ask_uri(
@@ -76,7 +115,7 @@ impl Project {
         Ok(ConnectionUri(answer.uri))
     }
 
-    async fn reset_password(&self, branch: &Own, role: &str) -> Result<(), NeonError> {
+    async fn reset_password(&self, branch: &Own, role: &str) -> Result<String, NeonError> {
         let doing = "give a role of the temporary branch a password";
         let path = format!(
             "/branches/{}/roles/{}/reset_password",
@@ -89,7 +128,8 @@ impl Project {
             doing,
             what: format!("the role {role}"),
         })?;
-        self.finish(doing, &answer.operations).await
+        self.finish(doing, &answer.operations).await?;
+        Ok(answer.role.password)
     }
 }
 
@@ -118,5 +158,22 @@ mod tests {
                 .to_owned(),
         );
         assert_eq!(direct.parse().unwrap().host, "ep-a.eu.aws.neon.tech");
+    }
+
+    #[test]
+    fn a_url_that_came_without_a_password_gets_the_new_one() {
+        let bare = ConnectionUri::direct("ep-a.eu.aws.neon.tech", "the owner", "a/b");
+        let url = Url::parse(&bare.0).unwrap();
+        assert_eq!(url.password(), None);
+        let whole = bare.with_password(url, "p@ss/w:rd").parse().unwrap();
+        assert_eq!(
+            (
+                &*whole.user,
+                &*whole.password,
+                &*whole.database,
+                &*whole.host
+            ),
+            ("the owner", "p@ss/w:rd", "a/b", "ep-a.eu.aws.neon.tech")
+        );
     }
 }

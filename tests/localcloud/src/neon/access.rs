@@ -169,9 +169,8 @@ pub(super) async fn connection_uri(hub: &Arc<Hub>, ask: &Ask, project: &str) -> 
         return Err(Refusal::missing("database not found"));
     }
     let password = branch.password(role)?;
-    if !project.store_passwords {
-        return Err(not_stored());
-    }
+    // Not documented: it may as well refuse, as the password itself is refused.
+    let password = project.store_passwords.then_some(password);
     let is_pooled = asked("pooled") == Some("true");
     let has_tls = hub.options.certificate.is_some();
     let uri = shapes::uri(endpoint, (role, password), database, is_pooled, has_tls);

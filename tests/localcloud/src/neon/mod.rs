@@ -324,7 +324,7 @@ impl Neon {
             let endpoint = project.endpoint_of(&branch.id);
             let endpoint = endpoint.ok_or_else(|| Refusal::missing("endpoint not found"))?;
             let (login, database) = (&branch.logins[0], &branch.databases[0].name);
-            let login = (login.0.as_str(), login.1.as_str());
+            let login = (login.0.as_str(), Some(login.1.as_str()));
             let url = shapes::uri(endpoint, login, database, true, has_tls);
             Ok(url.replace(&shapes::host(&endpoint.id, true), "127.0.0.1"))
         })

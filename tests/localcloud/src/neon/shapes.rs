@@ -156,7 +156,7 @@ pub(super) fn snapshot(snapshot: &Snapshot) -> Value {
 /// The URL of a database behind an endpoint.
 pub(super) fn uri(
     endpoint: &Endpoint,
-    (role, password): (&str, &str),
+    (role, password): (&str, Option<&str>),
     database: &str,
     is_pooled: bool,
     has_tls: bool,
@@ -173,10 +173,10 @@ pub(super) fn uri(
             .replace("%5F", "_")
             .replace("%2D", "-")
     };
+    let password = password.map_or_else(String::new, |it| format!(":{}", escape(it)));
     format!(
-        "postgresql://{}:{}@{address}/{}{query}",
+        "postgresql://{}{password}@{address}/{}{query}",
         escape(role),
-        escape(password),
         escape(database)
     )
 }
@@ -194,7 +194,13 @@ pub(super) fn connection_uris(
     ) else {
         return None;
     };
-    let uri = uri(endpoint, (role, password), &database.name, false, has_tls);
+    let uri = uri(
+        endpoint,
+        (role, Some(password)),
+        &database.name,
+        false,
+        has_tls,
+    );
     Some(json!([{
         "connection_uri": uri,
         "connection_parameters": {"database": database.name, "password": password, "role": role,
