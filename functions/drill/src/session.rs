@@ -168,6 +168,7 @@ mod tests {
     fn what_took_too_long_is_about_that_question_only() {
         let of = |code: &str| {
             let error = ServerError {
+                position: None,
                 code: code.to_owned(),
                 message: "x".to_owned(),
                 is_raised: false,

@@ -61,6 +61,8 @@ pub struct ServerError {
     pub message: String,
     /// By a function of the database, which may say anything under any code.
     pub is_raised: bool,
+    /// Of the character in the text that was sent, counted from 1.
+    pub position: Option<usize>,
 }
 
 const RAISED: &str = "a function of the database raised an exception";
@@ -88,6 +90,7 @@ impl ServerError {
             code: field(b'C').unwrap_or_else(|| "XX000".to_owned()),
             message: field(b'M').unwrap_or_else(|| "no message".to_owned()),
             is_raised: RAISING_FILES.contains(&file.as_str()),
+            position: field(b'P').and_then(|it| it.parse().ok()),
         }
     }
 

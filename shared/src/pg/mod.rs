@@ -134,6 +134,28 @@ impl Connection {
         }
     }
 
+    /// Runs statements for what they do: rows are not kept. `completed` is how many of them
+    /// have come to their end, also where one failed.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Connection::query`].
+    pub fn execute(&mut self, sql: &str, completed: &mut u32) -> Result<(), PgError> {
+        self.send_query(sql.as_bytes())?;
+        let mut failure = None;
+        loop {
+            let (tag, body) = self.message()?;
+            match tag {
+                b'C' => *completed += 1,
+                b'E' => failure = Some(ServerError::parse(&body)),
+                b'Z' => break,
+                b'G' | b'H' | b'W' => return Err(PgError::Protocol("unexpected copy")),
+                _ => {}
+            }
+        }
+        failure.map_or(Ok(()), |error| Err(PgError::Server(error)))
+    }
+
     /// The only value of the only row, as text. NULL is empty.
     pub fn query_value(&mut self, sql: impl AsRef<[u8]>) -> Result<String, PgError> {
         let rows = self.query(sql)?;

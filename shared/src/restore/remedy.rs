@@ -39,6 +39,7 @@ mod tests {
 
     fn remedy(code: &str) -> &'static str {
         of(&PgError::Server(ServerError {
+            position: None,
             code: code.to_owned(),
             message: String::new(),
             is_raised: false,
