@@ -8,7 +8,7 @@ use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use serde::{Deserialize, Serialize};
 
 use crate::aws::reason;
-use crate::backup::{BackupId, DatabaseName};
+use crate::backup::DatabaseName;
 use crate::database_url::{DatabaseUrl, UrlError};
 use crate::neon::ConnectionUri;
 use crate::policy::{ProjectId, TargetName};
@@ -42,7 +42,7 @@ pub enum SecretError {
     #[error("the secret {0} holds no API key: store the key that the Neon console showed, alone")]
     NoApiKey(String),
     #[error(
-        "the secret {name} is of the branch {found}, not of {wanted}: another run of the same backup has made it; run this one again"
+        "the secret {name} is of the branch {found}, not of {wanted}: another run of the same work has made it; run this one again"
     )]
     OtherBranch {
         name: String,
@@ -67,16 +67,16 @@ struct JsonSecret {
     url: String,
 }
 
-/// How to reach the temporary branch of one backup: written and deleted by whoever makes the
-/// branch, read by dump.
+/// How to reach the temporary branch of one backup or drill: written and deleted by whoever
+/// makes the branch, read by dump or drill.
 #[derive(Serialize, Deserialize)]
 struct BranchSecret {
     branch_id: String,
     url: String,
 }
 
-/// The name of that secret: each backup has its own, so runs never touch each other's.
-fn branch_secret(database: &DatabaseName, id: BackupId) -> String {
+/// The name of that secret: each backup or drill has its own, so runs never touch each other's.
+fn branch_secret(database: &DatabaseName, id: &str) -> String {
     format!("lifeboat/branch/{database}/{id}")
 }
 
@@ -139,12 +139,12 @@ impl Secrets {
         ApiKey::parse(&value).ok_or(SecretError::NoApiKey(name))
     }
 
-    /// The connection URL of the temporary branch that a backup is to be read from, if it is
-    /// the branch of that id.
+    /// The connection URL of the temporary branch of a backup or drill, if it is the branch of
+    /// that id.
     pub async fn branch_url(
         &self,
         database: &DatabaseName,
-        id: BackupId,
+        id: &str,
         branch_id: &str,
     ) -> Result<DatabaseUrl, SecretError> {
         let name = branch_secret(database, id);
@@ -158,11 +158,12 @@ impl Secrets {
         parse_headers(name, &value)
     }
 
-    /// Stores how to reach the temporary branch of a backup; again with the same is the same.
+    /// Stores how to reach the temporary branch of a backup or drill; again with the same is
+    /// the same.
     pub async fn put_branch_url(
         &self,
         database: &DatabaseName,
-        id: BackupId,
+        id: &str,
         branch_id: &str,
         uri: &ConnectionUri,
     ) -> Result<(), SecretError> {
@@ -188,7 +189,7 @@ impl Secrets {
     pub async fn delete_branch_url(
         &self,
         database: &DatabaseName,
-        id: BackupId,
+        id: &str,
     ) -> Result<(), SecretError> {
         let name = branch_secret(database, id);
         let delete = self.client.delete_secret().secret_id(&name);

@@ -147,7 +147,9 @@ async fn source_url(
 ) -> Result<DatabaseUrl, DumpError> {
     let database = &item.database;
     match &item.source_branch {
-        Some(branch) => Ok(secrets.branch_url(database, id, &branch.branch_id).await?),
+        Some(branch) => Ok(secrets
+            .branch_url(database, &id.to_string(), &branch.branch_id)
+            .await?),
         None if item.from_branch => Err(DumpError::NoSourceBranch(database.clone())),
         None => Ok(secrets.database_url(database).await?),
     }

@@ -163,7 +163,7 @@ async fn schema_change(opened: &Opened, all: &Branches, class: Class) -> String 
     let database = &opened.policy.database;
     let compared = opened
         .project
-        .schema_difference(&production.id, &last.id, database);
+        .schema_difference(&production.id, (&last.id, None), database);
     match compared.await {
         Ok(Some(difference)) => summary(&difference, &last.name),
         Ok(None) => format!("not compared with {}: Neon did not say", last.name),

@@ -9,15 +9,15 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use shared::backup::{BackupItem, DatabaseName, SourceBranch};
 use shared::neon::ownership::{Class, Mark};
-use shared::neon::{NewBranch, Point, Removed};
+use shared::neon::{Ensured, NewBranch, Point, Removed};
 
 use crate::create::{ensure, production, whole_second};
 use crate::error::BranchesError;
-use crate::{Function, Invocation, rotate};
+use crate::{Function, Invocation, Opened, rotate};
 
 /// Neon deletes the branch by then, should nobody else. Longer than the next night, so that
 /// its sweep still finds the branch, and by it the secret.
-const EXPIRES_AFTER: SignedDuration = SignedDuration::from_hours(48);
+pub const EXPIRES_AFTER: SignedDuration = SignedDuration::from_hours(48);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Source {
@@ -48,16 +48,7 @@ pub async fn create(
         expires_at: Some(whole_second(invocation.now()) + EXPIRES_AFTER),
     };
     let ensured = ensure(function, invocation, &opened, &new).await?;
-    let (role, database) = (&opened.policy.role, &opened.policy.database);
-    let uri = opened.project.connection_uri(&ensured.own, role, database);
-    let uri = uri.await?;
-    // A pooled host, or one that cannot be verified, is refused here already.
-    uri.parse().map_err(BranchesError::Uri)?;
-    let branch_id = ensured.branch.id.clone();
-    let stored = function
-        .secrets
-        .put_branch_url(&opened.database, id, &branch_id, &uri);
-    stored.await.map_err(BranchesError::Secret)?;
+    lend(function, &opened, &ensured, &id.to_string()).await?;
     tracing::info!(
         branch = ensured.branch.name,
         ensured.is_new,
@@ -66,13 +57,30 @@ pub async fn create(
     let parent_at = ensured.branch.parent_timestamp;
     Ok(Source {
         source_branch: SourceBranch {
-            branch_id,
+            branch_id: ensured.branch.id,
             data_as_of: parent_at.unwrap_or(ensured.branch.created_at),
         },
         branch: ensured.branch.name,
         is_new: ensured.is_new,
         expires_at: ensured.branch.expires_at,
     })
+}
+
+/// Writes how to reach the branch into the secret of that work.
+pub async fn lend(
+    function: &Function,
+    opened: &Opened,
+    ensured: &Ensured,
+    id: &str,
+) -> Result<(), BranchesError> {
+    let (role, database) = (&opened.policy.role, &opened.policy.database);
+    let uri = opened.project.connection_uri(&ensured.own, role, database);
+    let uri = uri.await?;
+    // A pooled host, or one that cannot be verified, is refused here already.
+    uri.parse().map_err(BranchesError::Uri)?;
+    let (secrets, branch_id) = (&function.secrets, &ensured.branch.id);
+    let stored = secrets.put_branch_url(&opened.database, id, branch_id, &uri);
+    stored.await.map_err(BranchesError::Secret)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -93,7 +101,7 @@ pub async fn delete(
     let opened = function.open(invocation, &item.database).await?;
     let deleted = function
         .secrets
-        .delete_branch_url(&opened.database, id)
+        .delete_branch_url(&opened.database, &id.to_string())
         .await;
     deleted.map_err(BranchesError::Secret)?;
     let mark = Mark::new(Class::DumpSource, &opened.database, &id.to_string());

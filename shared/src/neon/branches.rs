@@ -277,18 +277,21 @@ impl Project {
         }
     }
 
-    /// How the schema of one branch differs from another's, as a unified diff; None where
-    /// the API does not say.
+    /// How the schema of one branch differs from another's, as that was at `base_lsn` or is
+    /// now, as a unified diff; None where the API does not say.
     pub async fn schema_difference(
         &self,
         branch_id: &str,
-        base_branch_id: &str,
+        (base_branch_id, base_lsn): (&str, Option<&str>),
         database: &str,
     ) -> Result<Option<String>, NeonError> {
         let path = self.path(&format!("/branches/{branch_id}/compare_schema"));
-        let call = Call::read("compare two schemas", path)
+        let mut call = Call::read("compare two schemas", path)
             .with("db_name", database)
             .with("base_branch_id", base_branch_id);
+        if let Some(lsn) = base_lsn {
+            call = call.with("base_lsn", lsn);
+        }
         let answer: Option<DifferenceAnswer> = self.send(&call).await?;
         Ok(answer.map(|it| it.diff))
     }
