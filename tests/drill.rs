@@ -9,7 +9,7 @@
 mod altered;
 mod application;
 mod by_shell;
-mod interrupted;
+pub(crate) mod interrupted;
 mod kinds;
 mod late;
 mod left_behind;

@@ -5,6 +5,7 @@ mod functions;
 mod machines;
 mod permissions;
 mod survival;
+mod teardown;
 
 use std::fs;
 use std::io::Write;

@@ -9,6 +9,7 @@ mod branches;
 mod by_command;
 mod client;
 mod command_line;
+mod drill;
 mod dump_source;
 mod faults;
 mod stage;

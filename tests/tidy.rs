@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// What decides, and therefore does nothing: values in, values out.
-const PURE: [&str; 79] = [
+const PURE: [&str; 83] = [
     "functions/alert/src/advice.rs",
     "functions/alert/src/branches.rs",
     "functions/alert/src/cause.rs",
@@ -11,10 +11,12 @@ const PURE: [&str; 79] = [
     "functions/alert/src/message.rs",
     "functions/alert/src/recovery.rs",
     "functions/alert/src/redact.rs",
+    "functions/drill/src/branch_drill.rs",
     "functions/drill/src/calendar.rs",
     "functions/drill/src/checks/address.rs",
     "functions/drill/src/checks/application.rs",
     "functions/drill/src/checks/assertion.rs",
+    "functions/drill/src/checks/branch.rs",
     "functions/drill/src/checks/catalog.rs",
     "functions/drill/src/checks/difference.rs",
     "functions/drill/src/checks/groups.rs",
@@ -25,6 +27,7 @@ const PURE: [&str; 79] = [
     "functions/drill/src/checks/table.rs",
     "functions/drill/src/choice.rs",
     "functions/drill/src/evidence.rs",
+    "functions/drill/src/item.rs",
     "functions/drill/src/mark.rs",
     "functions/drill/src/objectives.rs",
     "functions/drill/src/report/mod.rs",
@@ -42,6 +45,7 @@ const PURE: [&str; 79] = [
     "functions/restore/src/words.rs",
     "functions/snapshot-branch/src/calendar.rs",
     "functions/snapshot-branch/src/posture.rs",
+    "functions/snapshot-branch/src/reach.rs",
     "functions/snapshot-branch/src/rotation.rs",
     "functions/verify/src/consistency.rs",
     "functions/verify/src/judge.rs",

@@ -132,6 +132,10 @@ pub enum Code {
     NotFresh,
     AssertionFailed,
     ApplicationFailed,
+    /// No branch could be had of the provider, or nobody could connect to it.
+    BranchUnusable,
+    /// There is no table, or one that cannot be read.
+    TableUnreadable,
     /// A check could not run: makes a verdict inconclusive.
     CheckNotRun,
 }
@@ -174,6 +178,8 @@ impl Code {
             | Self::NotFresh
             | Self::AssertionFailed
             | Self::ApplicationFailed
+            | Self::BranchUnusable
+            | Self::TableUnreadable
             | Self::ObjectUnreadable
             | Self::IdentityUnusable
             | Self::DrillInterrupted

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use localcloud::cutting_proxy::{Cut, CuttingProxy, Rule};
 use localcloud::postgres::{Cluster, Major, SUPERUSER};
-use localcloud::{Fault, FaultAction};
+use localcloud::{Cloud, Fault, FaultAction};
 use reqwest::Method;
 use serde_json::json;
 
@@ -49,9 +49,13 @@ fn wait_for_query(server: &Cluster, like: &str) {
 }
 
 fn kill_drill_functions(rehearsal: &Rehearsal) {
-    let cloud = rehearsal.subject.cloud;
+    kill_functions(rehearsal.subject.cloud, "drill");
+}
+
+/// Every process of that function in that cloud.
+pub(crate) fn kill_functions(cloud: &Cloud, function: &str) {
     let program = cloud
-        .function("drill")
+        .function(function)
         .unwrap()
         .program
         .canonicalize()

@@ -114,7 +114,7 @@ fn restore_reads_backups_and_writes_evidence_and_plans() {
     }
 }
 
-/// It cannot write a backup or a plan, and reaches no database but the targets.
+/// It cannot write a backup or a plan, and reaches no database but the targets and what was lent to it.
 #[test]
 fn drill_reads_backups_and_writes_verdicts_evidence_and_its_own_steps() {
     let may = may("DrillFunctionRole");
@@ -147,10 +147,11 @@ fn drill_reads_backups_and_writes_verdicts_evidence_and_its_own_steps() {
     assert_eq!(may["s3:GetObject"], read);
     assert_eq!(may["s3:GetObjectVersion"], read[..3]);
     let secrets = &may["secretsmanager:GetSecretValue"];
-    assert_eq!(secrets.len(), 3);
+    assert_eq!(secrets.len(), 4);
     assert!(secrets[0].contains("lifeboat/identity-"));
-    assert!(secrets[1].ends_with(":secret:lifeboat/target/*"));
-    assert!(secrets[2].ends_with(":secret:lifeboat/channel/drill-*"));
+    assert!(secrets[1].ends_with(":secret:lifeboat/branch/*"));
+    assert!(secrets[2].ends_with(":secret:lifeboat/target/*"));
+    assert!(secrets[3].ends_with(":secret:lifeboat/channel/drill-*"));
 }
 
 #[test]

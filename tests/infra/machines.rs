@@ -26,7 +26,7 @@ const MACHINES: [&str; 5] = ["backup", "branches", "drill", "restore", "watch"];
 /// What our own state machines fail with, or a person's refusal.
 const DECISIONS: [&str; 1] = ["ApprovalRefused"];
 
-fn definition(machine: &str) -> Value {
+pub(super) fn definition(machine: &str) -> Value {
     serde_json::from_str(&text_of(&format!("infra/{machine}.asl.json"))).unwrap()
 }
 

@@ -1,5 +1,5 @@
 //! The message about branches: one that could not be made, deleted or looked at, a project
-//! that is not as its policy wants it, or a temporary branch that was left.
+//! that is not as its policy wants it, a temporary branch that was left, or a drill of a branch.
 
 use jiff::Timestamp;
 use shared::backup::{BackupId, DatabaseName};
@@ -13,6 +13,8 @@ use crate::redact::redact;
 /// The names that the state machines give what no function failed with.
 const POSTURE: &str = "Posture";
 const LEFTOVER: &str = "Leftover";
+const DRILL_FAILED: &str = "BranchDrillFailed";
+const DRILL_MISSED: &str = "BranchDrillMissed";
 
 /// All that is known when the message is written.
 #[derive(Clone, Debug)]
@@ -37,7 +39,7 @@ pub fn compose(branches: &Branches<'_>) -> Message {
         redact(branches.error)
     };
     let what = match branches.error {
-        POSTURE => "What was found".to_owned(),
+        POSTURE | DRILL_FAILED | DRILL_MISSED => "What was found".to_owned(),
         _ => format!("What failed: {error}"),
     };
     let mut blocks = vec![format!("Lifeboat: {headline}.")];
@@ -51,17 +53,25 @@ pub fn compose(branches: &Branches<'_>) -> Message {
     blocks.push(last_verified(&branches.vault, branches.noticed_at));
     blocks.push(format!("What to do now: {}", do_now(branches)));
     if branches.error != LEFTOVER {
-        let input = match branches.database {
-            Some(database) => serde_json::json!({"databases": [database]}).to_string(),
-            None => "{}".to_owned(),
-        };
-        let command = execution.start_command(&input);
+        let command = execution.start_command(&again(branches));
         blocks.push(format!("Then look again:\n    {command}"));
     }
     blocks.push(format!("The execution: {}", execution.link()));
     Message {
         subject: one_line_of_ascii(&format!("Lifeboat: {headline}")),
         body: blocks.join("\n\n") + "\n",
+    }
+}
+
+fn again(branches: &Branches<'_>) -> String {
+    let Some(database) = branches.database else {
+        return "{}".to_owned();
+    };
+    match branches.error {
+        DRILL_FAILED | DRILL_MISSED => {
+            serde_json::json!({"databases": [database], "kind": "branch"}).to_string()
+        }
+        _ => serde_json::json!({"databases": [database]}).to_string(),
     }
 }
 
@@ -72,6 +82,8 @@ fn headline(branches: &Branches<'_>) -> String {
     match (branches.error, branches.database) {
         (POSTURE, _) => format!("the Neon project of {database} is not as it should be"),
         (LEFTOVER, _) => format!("a temporary branch of {database} is left"),
+        (DRILL_FAILED, _) => format!("the branch drill of {database} FAILED"),
+        (DRILL_MISSED, _) => format!("the branch drill of {database} missed what was promised"),
         (_, Some(_)) => format!("the branches of {database} FAILED"),
         (_, None) => "the branches run FAILED".to_owned(),
     }
@@ -97,6 +109,12 @@ fn meaning(branches: &Branches<'_>) -> &'static str {
         LEFTOVER => {
             "the backup itself is not affected. The branch that its dump has read holds a copy of production and may cost compute until it is deleted; it expires two days after it was made."
         }
+        DRILL_FAILED => {
+            "it is not shown that a state of a week ago can be had of Neon within minutes; do not count on it before a drill passes. Production was not touched, and backups in the vault are taken all the same."
+        }
+        DRILL_MISSED => {
+            "a branch of the past can be had and was found whole. It took longer, or reached back less far, than was promised, or was not deleted."
+        }
         _ => {
             "snapshot branches may be missing, or too many. No branch that is not Lifeboat's was touched, and backups in the vault are taken all the same."
         }
@@ -108,6 +126,12 @@ fn do_now(branches: &Branches<'_>) -> &'static str {
         POSTURE => "each line above says what to change.",
         LEFTOVER => {
             "nothing, if it was a passing trouble: the next backup or branches run removes it. If that says the same, see what the text above asks for, or delete the branch lifeboat-dump-... in the Neon console."
+        }
+        DRILL_FAILED => {
+            "see above what failed and what to do about it, and whether Neon is well (its status page)."
+        }
+        DRILL_MISSED => {
+            "nothing tonight. Each line above says what to change; a larger dump_compute of [database.neon] makes checks faster, and its block `drill` has the budgets."
         }
         "Refused" => {
             "change what the text above asks for. Without that it fails the same way every time, so nothing was tried twice."
@@ -171,6 +195,27 @@ mod tests {
             "{body}"
         );
         assert!(!body.contains("start-execution"), "{body}");
+    }
+
+    #[test]
+    fn a_drill_of_a_branch_is_told_with_the_command_that_repeats_it() {
+        let app: DatabaseName = "app".parse().unwrap();
+        for (error, expected) in [
+            ("BranchDrillFailed", "the branch drill of app FAILED"),
+            (
+                "BranchDrillMissed",
+                "the branch drill of app missed what was promised",
+            ),
+        ] {
+            let message = message(error, "The branch took 3 min", Some(&app));
+            assert_eq!(message.subject, format!("Lifeboat: {expected}"));
+            for words in [
+                "What was found\nThe branch took 3 min",
+                r#"{"databases":["app"],"kind":"branch"}"#,
+            ] {
+                assert!(message.body.contains(words), "{}", message.body);
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde::Serialize;
 use shared::archive::TableOfContents;
 use shared::client_tools;
@@ -11,6 +12,7 @@ use shared::database_url::DatabaseUrl;
 use shared::manifest::Manifest;
 use shared::pg::PgError;
 use shared::planner::{self, PlannerError};
+use shared::policy::DrillPolicy;
 use shared::restore::{Backup, Order, Target, finish, kept};
 
 use crate::checks::{
@@ -87,8 +89,8 @@ async fn run(
     checks.extend(proof::checks(proof));
     checks.extend(compare_catalog(function, plan, (&backup, &target), until).await?);
     checks.extend(inspect_state(&backup, &target, until).await?);
-    checks.extend(ask_tables(plan, &backup.manifest, &target, until).await?);
-    checks.extend(ask_assertions(plan, &target, until).await?);
+    checks.extend(ask_tables(&plan.policy, backup.manifest.snapshot_at, &target, until).await?);
+    checks.extend(ask_assertions(&plan.policy, &target, until).await?);
     for expected in &plan.policy.requests {
         let secrets = &function.secrets;
         let (answer, seconds) = call::call(expected, &drill.scratch, secrets, until).await;
@@ -215,7 +217,7 @@ async fn inspect_state(
 }
 
 /// What may succeed later is tried again; anything else leaves the checks open.
-fn asked<T>(
+pub fn asked<T>(
     answer: Result<T, PgError>,
     doing: &'static str,
 ) -> Result<Result<T, String>, DrillError> {
@@ -226,20 +228,21 @@ fn asked<T>(
     }
 }
 
-async fn ask_tables(
-    plan: &Plan,
-    manifest: &Manifest,
+/// `snapshot_at`: as of when the data is.
+pub async fn ask_tables(
+    policy: &DrillPolicy,
+    snapshot_at: Timestamp,
     target: &DatabaseUrl,
     until: Instant,
 ) -> Result<Vec<CheckResult>, DrillError> {
-    let expected = plan.policy.tables.clone();
+    let expected = policy.tables.clone();
     if expected.is_empty() {
         return Ok(Vec::new());
     }
-    let (target, snapshot_at) = (target.clone(), manifest.snapshot_at);
+    let target = target.clone();
     let answers =
         aside(move || Ok(queries::tables(&target, &expected, snapshot_at, until))).await?;
-    let expected = &plan.policy.tables;
+    let expected = &policy.tables;
     Ok(match asked(answers, "ask for rows")? {
         Ok(answers) => expected
             .iter()
@@ -262,18 +265,18 @@ async fn ask_tables(
     })
 }
 
-async fn ask_assertions(
-    plan: &Plan,
+pub async fn ask_assertions(
+    policy: &DrillPolicy,
     target: &DatabaseUrl,
     until: Instant,
 ) -> Result<Vec<CheckResult>, DrillError> {
-    let expected = plan.policy.assertions.clone();
+    let expected = policy.assertions.clone();
     if expected.is_empty() {
         return Ok(Vec::new());
     }
     let target = target.clone();
     let answers = aside(move || Ok(queries::assertions(&target, &expected, until))).await?;
-    let expected = plan.policy.assertions.iter();
+    let expected = policy.assertions.iter();
     Ok(match asked(answers, "run the SQL assertions")? {
         Ok(answers) => expected
             .zip(answers)

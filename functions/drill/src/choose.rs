@@ -8,16 +8,16 @@ use shared::backup::{BackupId, DatabaseName, InvalidBackupId};
 use shared::config::{LayerError, read_policy};
 use shared::error::Name;
 use shared::history;
-use shared::policy::{DrillPolicy, Policy};
-use shared::sealed::sha256;
+use shared::policy::{DatabasePolicy, DrillPolicy, Policy};
 use shared::store::{Bucket, StoreError};
 
-use crate::request::{DrillItem, DrillKind};
+use crate::item::{Item, Turn, branch_item, item};
+use crate::request::DrillKind;
 use crate::{Function, calendar, choice, diagnostic};
 
 /// Clocks differ by less.
 const AHEAD_MAX: SignedDuration = SignedDuration::from_mins(5);
-/// With two drills each they stay far below the state machine's 256 KB.
+/// With two drills and a branch each they stay far below the state machine's 256 KB.
 const DATABASES_MAX: usize = 100;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -50,7 +50,7 @@ pub struct DrillRequest {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Chosen {
-    pub drills: Vec<DrillItem>,
+    pub drills: Vec<Item>,
     /// Databases without a drill policy: nothing of them is ever proven.
     pub not_drilled: Vec<DatabaseName>,
     /// Today is a holiday: to be asked again then.
@@ -78,6 +78,13 @@ pub enum ChooseError {
         .0.join(", ")
     )]
     WithoutPolicy(Vec<String>),
+    #[error(
+        "{} cannot be drilled as a branch: lifeboat.toml has no [database.neon] block for it; leave `kind` out to drill a backup",
+        .0.join(", ")
+    )]
+    NotOnNeon(Vec<String>),
+    #[error("a drill of a branch takes no backup: leave out `backup_id`, or `kind`")]
+    BackupOfBranch,
     #[error("backup_id {given:?}: name the one database that it is of in `databases`")]
     BackupWithoutDatabase { given: String },
     #[error("backup_id")]
@@ -120,6 +127,8 @@ impl From<ChooseError> for Diagnostic {
             | ChooseError::NoDatabaseAsked
             | ChooseError::UnknownDatabases { .. }
             | ChooseError::WithoutPolicy(_)
+            | ChooseError::NotOnNeon(_)
+            | ChooseError::BackupOfBranch
             | ChooseError::BackupWithoutDatabase { .. }
             | ChooseError::BackupId(_)
             | ChooseError::NoSuchBackup { .. }
@@ -146,15 +155,16 @@ pub async fn choose(function: &Function, asked: Choose) -> Result<Chosen, Choose
     let mut drills = Vec::new();
     for (database, drill) in &due.databases {
         let turns = turns(&function.vault, database, due.backup_id, &asked).await?;
-        drills.extend(
-            turns
-                .into_iter()
-                .map(|turn| item(&asked, database, drill, turn)),
-        );
+        let items = turns
+            .into_iter()
+            .map(|turn| item(&asked, database, drill, turn));
+        drills.extend(items.map(|it| Item::Backup(Box::new(it))));
     }
+    let branches = due.branches.iter();
+    drills.extend(branches.map(|it| Item::Branch(branch_item(&asked, it))));
     tracing::info!(
         execution = asked.execution,
-        drill_ids = ?drills.iter().map(|it| &it.drill_id).collect::<Vec<_>>(),
+        drill_ids = ?drills.iter().map(Item::drill_id).collect::<Vec<_>>(),
         n_not_drilled = due.not_drilled.len(),
         "chose what to drill"
     );
@@ -168,6 +178,8 @@ pub async fn choose(function: &Function, asked: Choose) -> Result<Chosen, Choose
 #[derive(Debug)]
 struct Due<'a> {
     databases: Vec<(DatabaseName, &'a DrillPolicy)>,
+    /// Those of which a branch is drilled.
+    branches: Vec<DatabaseName>,
     backup_id: Option<BackupId>,
     not_drilled: Vec<DatabaseName>,
 }
@@ -196,25 +208,55 @@ fn decide<'a>(policy: &'a Policy, asked: &Choose) -> Result<Due<'a>, ChooseError
     };
     let mut due = Due {
         databases: Vec::new(),
+        branches: Vec::new(),
         backup_id,
         not_drilled: Vec::new(),
     };
-    for database in policy
-        .databases
-        .iter()
-        .filter(|it| names.contains(&it.name))
-    {
+    let kind = request.kind;
+    let is_asked = |it: &&DatabasePolicy| names.contains(&it.name);
+    for database in policy.databases.iter().filter(is_asked) {
+        if database.neon.is_some() && matches!(kind, DrillKind::Monthly | DrillKind::Branch) {
+            due.branches.push(database.name.clone());
+        }
+        if kind == DrillKind::Branch {
+            continue;
+        }
         match &database.drill {
             Some(drill) => due.databases.push((database.name.clone(), drill)),
             None => due.not_drilled.push(database.name.clone()),
         }
     }
-    if request.databases.is_some() && !due.not_drilled.is_empty() {
-        let names = due.not_drilled.iter().map(ToString::to_string).collect();
-        return Err(ChooseError::WithoutPolicy(names));
+    if kind == DrillKind::Branch {
+        return check_branches(due, &names, request);
     }
-    match due.databases.len() {
+    // In a monthly one, its branch is drilled at least.
+    let without = due
+        .not_drilled
+        .iter()
+        .filter(|it| !due.branches.contains(it));
+    let without: Vec<String> = without.map(ToString::to_string).collect();
+    if request.databases.is_some() && !without.is_empty() {
+        return Err(ChooseError::WithoutPolicy(without));
+    }
+    match due.databases.len().max(due.branches.len()) {
         0 => Err(ChooseError::NoDrillConfigured),
+        asked if asked > DATABASES_MAX => Err(ChooseError::TooMany { asked }),
+        _ => Ok(due),
+    }
+}
+
+fn check_branches<'a>(
+    due: Due<'a>,
+    names: &[DatabaseName],
+    request: &DrillRequest,
+) -> Result<Due<'a>, ChooseError> {
+    let others = names.iter().filter(|it| !due.branches.contains(it));
+    let others: Vec<String> = others.map(ToString::to_string).collect();
+    let all_asked = request.databases.is_some();
+    match due.branches.len() {
+        _ if due.backup_id.is_some() => Err(ChooseError::BackupOfBranch),
+        0 => Err(ChooseError::NotOnNeon(others)),
+        _ if all_asked && !others.is_empty() => Err(ChooseError::NotOnNeon(others)),
         asked if asked > DATABASES_MAX => Err(ChooseError::TooMany { asked }),
         _ => Ok(due),
     }
@@ -256,9 +298,6 @@ fn wait_for(
     // Asked again after the wait, it is the clock that counts.
     Ok(calendar::not_before(asked.started, &zone, &policy.holidays))
 }
-
-/// A backup and why, or why there is none.
-type Turn = Result<(BackupId, String), String>;
 
 async fn turns(
     vault: &Bucket,
@@ -331,37 +370,6 @@ async fn old_turn(
     ))
 }
 
-fn item(asked: &Choose, database: &DatabaseName, drill: &DrillPolicy, turn: Turn) -> DrillItem {
-    let (backup_id, reason, problem) = match turn {
-        Ok((id, reason)) => (Some(id), reason, None),
-        Err(problem) => (None, String::new(), Some(problem)),
-    };
-    let subject = backup_id.map_or_else(|| "none".to_owned(), |id| id.to_string());
-    // The same on every retry, and another for every execution.
-    let nonce = sha256(format!("{}\n{database}\n{subject}", asked.execution).as_bytes());
-    let at = asked.started.strftime("%Y%m%dT%H%M%SZ").to_string();
-    let drill_id = format!("{at}-{}", &nonce[..8]);
-    let by_schedule = format!("the {} schedule", asked.request.kind);
-    let started_by = match (&asked.request.started_by, asked.request.scheduled_time) {
-        (Some(name), _) => name.clone(),
-        (None, Some(_)) => by_schedule,
-        (None, None) => "somebody who gave no name".to_owned(),
-    };
-    DrillItem {
-        scratch: DrillItem::scratch_name(&drill_id),
-        drill_id,
-        kind: asked.request.kind,
-        database: database.clone(),
-        backup_id,
-        problem,
-        reason,
-        target: drill.target.clone(),
-        started_at: asked.started,
-        started_by,
-        execution: asked.execution.clone(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -427,30 +435,43 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_names_the_same_drill_and_another_execution_does_not() {
-        let policy = Policy::parse(POLICY).unwrap();
-        let asked = asked(json!({"started_by": "Ada"}));
-        let drill = policy.databases[0].drill.as_ref().unwrap();
-        let turn = || {
-            Ok((
-                "20261121T010000Z-nightly".parse().unwrap(),
-                "latest".to_owned(),
-            ))
+    fn branches_are_drilled_monthly_and_when_asked_for_and_only_where_there_are_any() {
+        let neon = "[[database]]\nname = 'shop'\nprovider = 'neon'\n[database.neon]\nproject = 'p'\nrole = 'r'\ndatabase = 'd'\n";
+        let policy = Policy::parse(&format!("{POLICY}\n{neon}")).unwrap();
+        let check = |request: Value| {
+            let due = decide(&policy, &asked(request)).map_err(|it| it.to_string())?;
+            let databases = due.databases.iter().map(|it| it.0.to_string());
+            let branches = due.branches.iter().map(|it| format!("branch of {it}"));
+            Ok::<_, String>(databases.chain(branches).collect::<Vec<_>>())
         };
-        let name = &policy.databases[0].name;
-        let one = item(&asked, name, drill, turn());
-        assert_eq!(one, item(&asked, name, drill, turn()));
-        assert_eq!(one.started_by, "Ada");
-        assert!(
-            one.scratch.starts_with("lifeboat_drill_20261122t020000z_"),
-            "{}",
-            one.scratch
-        );
-        assert!(one.scratch.len() < 63);
-        let other = Choose {
-            execution: "arn:f".to_owned(),
-            ..asked
-        };
-        assert_ne!(one.drill_id, item(&other, name, drill, turn()).drill_id);
+        for (request, expected) in [
+            (json!({}), vec!["app"]),
+            (json!({"kind": "weekly"}), vec!["app"]),
+            (json!({"kind": "monthly"}), vec!["app", "branch of shop"]),
+            (json!({"kind": "branch"}), vec!["branch of shop"]),
+            (
+                json!({"kind": "monthly", "databases": ["shop"]}),
+                vec!["branch of shop"],
+            ),
+        ] {
+            assert_eq!(check(request.clone()).unwrap(), expected, "{request}");
+        }
+        for (request, expected) in [
+            (
+                json!({"kind": "branch", "databases": ["app", "shop"]}),
+                "app cannot be drilled as a branch",
+            ),
+            (
+                json!({"kind": "branch", "databases": ["shop"], "backup_id": "20261121T010000Z-nightly"}),
+                "takes no backup",
+            ),
+            (
+                json!({"kind": "monthly", "databases": ["blog"]}),
+                "blog cannot be drilled",
+            ),
+        ] {
+            let error = check(request.clone()).unwrap_err();
+            assert!(error.contains(expected), "{request}: {error}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::checks::CheckResult;
 use crate::objectives::Objective;
 use crate::request::DrillItem;
 use crate::steps::Plan;
-use crate::timing::{Timing, part, short_seconds};
+use crate::timing::{Budget, Timing, short_seconds};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
@@ -114,16 +114,7 @@ impl Evidence {
 
     /// Budgets and objectives that were missed, in words. They say nothing about the backup.
     pub fn missed(&self) -> Vec<String> {
-        let budgets = self.timing.budgets.iter().filter(|it| !it.kept);
-        let budgets = budgets.map(|it| match it.seconds {
-            Some(seconds) => format!(
-                "{} took {}, its budget is {}",
-                part(&it.name),
-                short_seconds(seconds),
-                short_seconds(it.budget_seconds)
-            ),
-            None => format!("{} was not reached", part(&it.name)),
-        });
+        let budgets = self.timing.budgets.iter().filter_map(Budget::missed);
         let objectives = self.objectives.iter().filter(|it| it.kept == Some(false));
         let objectives = objectives.map(|it| {
             let objective = f64::from(it.objective_minutes.unwrap_or_default()) * 60.0;

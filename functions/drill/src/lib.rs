@@ -1,10 +1,14 @@
 //! Restores a backup into a scratch database, compares everything, times every step, writes
 //! evidence and a verdict, and destroys what it made.
 //!
+//! A drill of a Neon branch looks at one that is lent to it, and restores nothing: [`branch`].
+//!
 //! Its state machine asks for one step after the other: choose → restore, as often as it takes
 //! → check → destroy, always → record. What a step found lies in the work bucket, so each may
 //! be asked for twice, and a step that died is told by its absence.
 
+pub mod branch;
+pub mod branch_drill;
 pub mod calendar;
 pub mod call;
 pub mod check;
@@ -16,6 +20,7 @@ pub mod earlier;
 pub mod error;
 pub mod evidence;
 pub mod inspect;
+pub mod item;
 pub mod janitor;
 pub mod mark;
 pub mod objectives;
@@ -124,6 +129,12 @@ impl Function {
             }
             Request::Record(step) => {
                 answer(&Box::pin(record::record(self, invocation, *step)).await?)
+            }
+            Request::Examine(step) => {
+                answer(&Box::pin(branch::examine(self, invocation, &step)).await?)
+            }
+            Request::RecordBranch(step) => {
+                answer(&Box::pin(branch::record(self, invocation, *step)).await?)
             }
         }
     }

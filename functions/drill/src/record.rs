@@ -26,10 +26,10 @@ use crate::timing::timing;
 use crate::{Function, Invocation, earlier, report, verdict};
 
 /// Of findings in the answer; all are in the evidence.
-const FINDINGS_MAX: usize = 10;
+pub const FINDINGS_MAX: usize = 10;
 const MESSAGE_BYTES_MAX: usize = 1_000;
 /// Guards the reader's memory.
-const EVIDENCE_BYTES_MAX: u64 = 64 << 20;
+pub const EVIDENCE_BYTES_MAX: u64 = 64 << 20;
 /// Verified backups looked at for gaps.
 const GAPS_MAX: usize = 12;
 
@@ -115,7 +115,7 @@ fn evidence_of(json: &[u8]) -> Result<Evidence, DrillError> {
 }
 
 /// Writes, unless somebody has.
-async fn put(
+pub async fn put(
     vault: &Bucket,
     key: &str,
     bytes: Vec<u8>,
@@ -128,7 +128,7 @@ async fn put(
     }
 }
 
-fn json(value: &impl Serialize, what: &'static str) -> Result<Vec<u8>, DrillError> {
+pub fn json(value: &impl Serialize, what: &'static str) -> Result<Vec<u8>, DrillError> {
     serde_json::to_vec_pretty(value).map_err(|source| DrillError::Json { what, source })
 }
 
@@ -286,7 +286,7 @@ fn totals(advance: &Advance) -> Totals {
     }
 }
 
-fn in_words(failure: &Failure) -> String {
+pub fn in_words(failure: &Failure) -> String {
     format!("{}: {}", failure.error, failure.words())
 }
 
@@ -351,7 +351,8 @@ fn answer(
     }
 }
 
-fn shortened(mut message: String) -> String {
+/// As much as a message shows.
+pub fn shortened(mut message: String) -> String {
     if message.len() > MESSAGE_BYTES_MAX {
         message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
         message.push('…');

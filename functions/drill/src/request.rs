@@ -19,10 +19,12 @@ use crate::diagnostic;
 pub enum DrillKind {
     /// The latest verified backup.
     Weekly,
-    /// That, and one that is a week old or more.
+    /// That, one that is a week old or more, and a Neon branch of a week ago.
     Monthly,
     #[default]
     OnDemand,
+    /// A Neon branch of a week ago, as in the monthly one, and no backup.
+    Branch,
 }
 
 impl fmt::Display for DrillKind {
@@ -31,6 +33,7 @@ impl fmt::Display for DrillKind {
             Self::Weekly => "weekly",
             Self::Monthly => "monthly",
             Self::OnDemand => "on-demand",
+            Self::Branch => "branch",
         })
     }
 }
@@ -78,6 +81,63 @@ impl DrillItem {
     }
 }
 
+/// One drill of a Neon branch: what `choose` answers, and every later step is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BranchItem {
+    pub drill_id: String,
+    pub kind: DrillKind,
+    pub database: DatabaseName,
+    /// Its name; the state machine tells by it that no backup is drilled.
+    pub branch: String,
+    pub started_at: Timestamp,
+    /// A person's name, or the schedule's.
+    pub started_by: String,
+    pub execution: String,
+}
+
+impl BranchItem {
+    pub fn branch_name(drill_id: &str) -> String {
+        format!("drill-{drill_id}")
+    }
+
+    /// As [`DrillItem::is_ours`]: the id is part of keys and of a secret's name.
+    fn is_ours(&self) -> bool {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        (1..=40).contains(&self.drill_id.len())
+            && self.drill_id.chars().all(allowed)
+            && self.branch == Self::branch_name(&self.drill_id)
+    }
+}
+
+/// The branch, as snapshot-branch answered: how to reach it is in a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lent {
+    pub branch: String,
+    pub branch_id: String,
+    /// When the state machine asked for it, whichever try succeeded: the drill's times count
+    /// from here.
+    pub begun_at: Timestamp,
+    pub ready_at: Timestamp,
+    pub data_as_of: Timestamp,
+    /// Why that is not as far back as it should be.
+    pub short: Option<String>,
+    /// False: an earlier try had made it.
+    pub is_new: bool,
+}
+
+/// How far a drill of a branch came.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ended {
+    pub lent: Option<Lent>,
+    /// What ended it early.
+    pub failure: Option<Failure>,
+    /// Why the branch may still be there.
+    pub teardown_failure: Option<Failure>,
+}
+
 /// As Step Functions hands it to a `Catch`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -118,6 +178,21 @@ pub struct Record {
     pub teardown_failure: Option<Failure>,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Examine {
+    pub drill: BranchItem,
+    pub lent: Lent,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordBranch {
+    pub drill: BranchItem,
+    #[serde(default)]
+    pub ended: Ended,
+}
+
 #[derive(Debug)]
 pub enum Request {
     Choose(Choose),
@@ -126,6 +201,8 @@ pub enum Request {
     Check(Box<Step>),
     Destroy(Box<Step>),
     Record(Box<Record>),
+    Examine(Box<Examine>),
+    RecordBranch(Box<RecordBranch>),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -133,11 +210,11 @@ pub enum RequestError {
     #[error("the event is not one that drill knows")]
     Malformed(#[source] serde_json::Error),
     #[error(
-        "the drill's id and the name of its scratch database are not those that `choose` makes"
+        "the drill's id and the name of its scratch database or branch are not those that `choose` makes"
     )]
     NotOurs,
     #[error(
-        "the event has to hold exactly one of `choose`, `restore`, `check`, `destroy` and `record`; a drill is started as an execution of the state machine, with an input such as {{\"databases\": [\"app\"]}}"
+        "the event has to hold exactly one of `choose`, `restore`, `check`, `destroy`, `record`, `examine` and `record_branch`; a drill is started as an execution of the state machine, with an input such as {{\"databases\": [\"app\"]}}"
     )]
     Ambiguous,
 }
@@ -156,6 +233,8 @@ struct Event {
     check: Option<Box<Step>>,
     destroy: Option<Box<Step>>,
     record: Option<Box<Record>>,
+    examine: Option<Box<Examine>>,
+    record_branch: Option<Box<RecordBranch>>,
 }
 
 impl Request {
@@ -167,18 +246,22 @@ impl Request {
             event.check.map(Self::Check),
             event.destroy.map(Self::Destroy),
             event.record.map(Self::Record),
+            event.examine.map(Self::Examine),
+            event.record_branch.map(Self::RecordBranch),
         ]
         .into_iter()
         .flatten();
         let (Some(request), None) = (asked.next(), asked.next()) else {
             return Err(RequestError::Ambiguous);
         };
-        let drill = match &request {
-            Self::Choose(_) => return Ok(request),
-            Self::Restore(step) | Self::Check(step) | Self::Destroy(step) => &step.drill,
-            Self::Record(step) => &step.drill,
+        let is_ours = match &request {
+            Self::Choose(_) => true,
+            Self::Restore(step) | Self::Check(step) | Self::Destroy(step) => step.drill.is_ours(),
+            Self::Record(step) => step.drill.is_ours(),
+            Self::Examine(step) => step.drill.is_ours(),
+            Self::RecordBranch(step) => step.drill.is_ours(),
         };
-        if drill.is_ours() {
+        if is_ours {
             Ok(request)
         } else {
             Err(RequestError::NotOurs)
@@ -225,6 +308,21 @@ mod tests {
         ] {
             let error = Request::parse(drill(id, scratch)).unwrap_err();
             assert!(matches!(error, RequestError::NotOurs), "{id} {scratch}");
+        }
+    }
+
+    #[test]
+    fn a_branch_is_its_drills_own() {
+        let record = |drill_id: &str, branch: &str| {
+            json!({"record_branch": {"ended": {}, "drill": {
+                "drill_id": drill_id, "kind": "branch", "database": "app", "branch": branch,
+                "started_at": "2026-11-22T02:00:00Z", "started_by": "", "execution": "arn:e"}}})
+        };
+        let id = "2026-11-22T020000Z-0a1b2c3d";
+        assert!(Request::parse(record(id, &format!("drill-{id}"))).is_ok());
+        for (id, branch) in [(id, "main"), ("../x", "drill-../x"), ("", "drill-")] {
+            let error = Request::parse(record(id, branch)).unwrap_err();
+            assert!(matches!(error, RequestError::NotOurs), "{id} {branch}");
         }
     }
 

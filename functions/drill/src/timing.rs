@@ -18,12 +18,39 @@ pub struct Timed {
 /// A part of the drill, and how long it may take.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Budget {
-    /// `restore`, `verify`, `total`
+    /// `restore`, `verify`, `total`; of a branch `branch`, `checks`, `total`
     pub name: String,
     /// Null where the drill did not get that far.
     pub seconds: Option<f64>,
     pub budget_seconds: f64,
     pub kept: bool,
+}
+
+impl Budget {
+    pub fn of(name: &str, seconds: Option<f64>, budget_seconds: u32) -> Self {
+        let budget_seconds = f64::from(budget_seconds);
+        Self {
+            name: name.to_owned(),
+            seconds,
+            budget_seconds,
+            // What was not reached was not in time either.
+            kept: seconds.is_some_and(|it| it <= budget_seconds),
+        }
+    }
+
+    /// In words, if it was.
+    pub fn missed(&self) -> Option<String> {
+        let part = part(&self.name);
+        match self.seconds {
+            _ if self.kept => None,
+            Some(seconds) => Some(format!(
+                "{part} took {}, its budget is {}",
+                short_seconds(seconds),
+                short_seconds(self.budget_seconds)
+            )),
+            None => Some(format!("{part} was not reached")),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,9 +91,9 @@ pub fn timing(
     let total_seconds = Some(between(begun_at, finished_at));
     let budgets = policy.map(|policy| {
         [
-            budget("restore", restore_seconds, policy.restore_seconds),
-            budget("verify", verify_seconds, policy.verify_seconds),
-            budget("total", total_seconds, policy.total_seconds),
+            Budget::of("restore", restore_seconds, policy.restore_seconds),
+            Budget::of("verify", verify_seconds, policy.verify_seconds),
+            Budget::of("total", total_seconds, policy.total_seconds),
         ]
     });
     Timing {
@@ -74,17 +101,6 @@ pub fn timing(
         steps: timed,
         budgets: budgets.into_iter().flatten().collect(),
         measured_rto_seconds,
-    }
-}
-
-fn budget(name: &str, seconds: Option<f64>, budget_seconds: u32) -> Budget {
-    let budget_seconds = f64::from(budget_seconds);
-    Budget {
-        name: name.to_owned(),
-        seconds,
-        budget_seconds,
-        // What was not reached was not in time either.
-        kept: seconds.is_some_and(|it| it <= budget_seconds),
     }
 }
 
@@ -126,7 +142,8 @@ fn others(steps: &Steps) -> Vec<Timed> {
     named.collect()
 }
 
-fn between(from: Timestamp, to: Timestamp) -> f64 {
+/// Seconds; what is negative is none.
+pub fn between(from: Timestamp, to: Timestamp) -> f64 {
     to.duration_since(from).as_secs_f64().max(0.0)
 }
 
@@ -157,6 +174,8 @@ pub fn label(name: &str) -> &str {
 pub fn part(name: &str) -> &str {
     match name {
         "restore" => "Restore",
+        "branch" => "The branch",
+        "checks" => "The checks",
         "verify" => "Proof and checks",
         "total" => "Everything",
         other => other,

@@ -37,7 +37,8 @@ pub fn findings(steps: &Steps, failure: Option<&Failure>, is_known: bool) -> Vec
     findings
 }
 
-fn of_check(check: &CheckResult) -> Option<Finding> {
+/// What keeps the verdict from being `passed`, if anything.
+pub fn of_check(check: &CheckResult) -> Option<Finding> {
     if !check.priority.decides() {
         return None;
     }
@@ -77,7 +78,7 @@ fn of_failure(steps: &Steps, failure: &Failure) -> Finding {
     )
 }
 
-fn finding(code: Code, message: String) -> Finding {
+pub fn finding(code: Code, message: String) -> Finding {
     Finding {
         code,
         object: None,

@@ -6,11 +6,13 @@
 
 pub mod calendar;
 pub mod create;
+pub mod drill_source;
 pub mod dump_source;
 pub mod error;
 pub mod inspect;
 pub mod plan_branches;
 pub mod posture;
+pub mod reach;
 pub mod request;
 pub mod restore_branch;
 pub mod rotate;
@@ -31,7 +33,7 @@ use shared::secret::Secrets;
 use shared::store::Bucket;
 
 use error::BranchesError;
-use request::{DumpSource, Request};
+use request::{DrillSource, DumpSource, Request};
 
 /// The settings of the function, read once at cold start.
 #[derive(Clone, Debug)]
@@ -127,6 +129,12 @@ impl Function {
             }
             Request::DumpSource(DumpSource::Delete(item)) => {
                 answer(&Box::pin(dump_source::delete(self, invocation, &item)).await?)
+            }
+            Request::DrillSource(DrillSource::Create(drill)) => {
+                answer(&Box::pin(drill_source::create(self, invocation, &drill)).await?)
+            }
+            Request::DrillSource(DrillSource::Delete(drill)) => {
+                answer(&Box::pin(drill_source::delete(self, invocation, &drill)).await?)
             }
         }
     }

@@ -23,6 +23,7 @@ pub enum Request {
     Rotate(Rotate),
     Posture(Posture),
     DumpSource(DumpSource),
+    DrillSource(DrillSource),
     RestoreBranch(RestoreBranch),
 }
 
@@ -140,18 +141,41 @@ pub enum DumpSource {
     Delete(BackupItem),
 }
 
+/// The branch that one drill looks at.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrillSource {
+    Create(DrillBranch),
+    Delete(DrillBranch),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrillBranch {
+    pub database: DatabaseName,
+    pub drill_id: String,
+}
+
+/// It becomes part of a branch's and of a secret's name.
+pub fn is_id(id: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    (1..=60).contains(&id.len()) && id.chars().all(allowed)
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     #[error("the event is not one that snapshot-branch knows")]
     Malformed(#[source] serde_json::Error),
     #[error(
-        "the event has to hold exactly one of `create`, `deployed`, `rotate`, `posture`, `dump_source`, `restore_branch` and `plan_branches`; for example {{\"create\": {EXAMPLE}}}"
+        "the event has to hold exactly one of `create`, `deployed`, `rotate`, `posture`, `dump_source`, `drill_source`, `restore_branch` and `plan_branches`; for example {{\"create\": {EXAMPLE}}}"
     )]
     Ambiguous,
     #[error("`create` is not understood: {0}; for example {EXAMPLE}")]
     Create(&'static str),
     #[error("`restore_branch` is not understood: {0}; for example {RESTORE_EXAMPLE}")]
     Restore(&'static str),
+    #[error("`drill_id` is not one that a drill has")]
+    DrillId,
 }
 
 const EXAMPLE: &str =
@@ -175,6 +199,7 @@ struct Event {
     rotate: Option<Rotate>,
     posture: Option<Posture>,
     dump_source: Option<DumpSource>,
+    drill_source: Option<DrillSource>,
     restore_branch: Option<RestoreBranch>,
 }
 
@@ -192,6 +217,11 @@ impl Request {
         if let Some(restore) = &event.restore_branch {
             restore.check()?;
         }
+        if let Some(DrillSource::Create(drill) | DrillSource::Delete(drill)) = &event.drill_source
+            && !is_id(&drill.drill_id)
+        {
+            return Err(RequestError::DrillId);
+        }
         let mut asked = [
             event.plan_branches.map(Self::PlanBranches),
             create.map(Self::Create),
@@ -199,6 +229,7 @@ impl Request {
             event.rotate.map(Self::Rotate),
             event.posture.map(Self::Posture),
             event.dump_source.map(Self::DumpSource),
+            event.drill_source.map(Self::DrillSource),
             event.restore_branch.map(Self::RestoreBranch),
         ]
         .into_iter()

@@ -2,13 +2,13 @@
 //! before.
 
 use serde::Serialize;
-use shared::backup::{BackupId, DatabaseName};
+use shared::backup::DatabaseName;
 use shared::neon::ownership::{Class, Deletable};
 use shared::neon::plan::{Plan, plan as known_plan};
 use shared::neon::{Branches, NeonError, ProjectFacts};
 
 use crate::error::BranchesError;
-use crate::request::Rotate;
+use crate::request::{Rotate, is_id};
 use crate::rotation::{self, Deletion, Kept, ROOM, Rotation, Rules};
 use crate::{Function, Invocation, Opened};
 
@@ -180,14 +180,12 @@ async fn delete(
         );
         return Ok(());
     };
-    if deletable.mark().class == Class::DumpSource
-        && let Ok(id) = deletable.mark().key.parse::<BackupId>()
-    {
+    let mark = deletable.mark();
+    if matches!(mark.class, Class::DumpSource | Class::Drill) && is_id(&mark.key) {
         let deleted = function
             .secrets
-            .delete_branch_url(&opened.database, id)
-            .await;
-        deleted.map_err(BranchesError::Secret)?;
+            .delete_branch_url(&opened.database, &mark.key);
+        deleted.await.map_err(BranchesError::Secret)?;
     }
     Ok(opened.project.delete(&deletable).await?)
 }

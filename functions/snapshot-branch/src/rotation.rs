@@ -141,10 +141,12 @@ fn fate(rules: &Rules<'_>, all: &Branches, branch: &Branch, mark: &Mark) -> Fate
         false => days,
     };
     match mark.class {
-        Class::DumpSource | Class::Probe if age > LEFTOVER => {
+        Class::DumpSource | Class::Probe | Class::Drill if age > LEFTOVER => {
             Fate::Delete("it was left by a run that is over".to_owned())
         }
-        Class::DumpSource | Class::Probe => Fate::Keep("a run may still need it".to_owned()),
+        Class::DumpSource | Class::Probe | Class::Drill => {
+            Fate::Keep("a run may still need it".to_owned())
+        }
         Class::Daily => aged(all, branch, mark, (age, days_max(rules.keep.daily_days))),
         Class::Weekly => aged(all, branch, mark, (age, days_max(rules.keep.weekly_days))),
         Class::Restore => Fate::Keep("it was made for a person, whose it is to delete".to_owned()),
@@ -315,10 +317,13 @@ mod tests {
             source("20261120T010000Z-nightly", 25.0),
             source("20261121T010000Z-nightly", 1.0),
             own(Class::Probe, "20261120T020000Z", 24.0 / 24.0),
+            own(Class::Drill, "old", 26.0 / 24.0),
+            own(Class::Drill, "young", 1.0 / 24.0),
         ]);
         assert_eq!(
             case.deleted(),
             [
+                "drill-old",
                 "lifeboat-dump-app-20261120T010000Z-nightly",
                 "lifeboat-probe-app-20261120T020000Z"
             ]
@@ -383,8 +388,9 @@ mod tests {
                 Class::DumpSource,
                 Class::Probe,
                 Class::Restore,
+                Class::Drill,
             ];
-            let class = classes[usize::try_from(self.roll(6)).unwrap()];
+            let class = classes[usize::try_from(self.roll(7)).unwrap()];
             let mut branch = own(class, &format!("k{n}"), self.roll(200) as f64 - 1.0);
             match self.roll(10) {
                 0 => branch.name.push('x'),
@@ -402,7 +408,6 @@ mod tests {
                     branch.parent_id = Some(ids[parent].clone());
                 }
                 7 => branch.expires_at = Some(NOW.parse().unwrap()),
-                8 => branch.default = true,
                 _ => {}
             }
             branch
@@ -444,7 +449,7 @@ mod tests {
                 match mark.class {
                     Class::Daily | Class::Weekly => assert!(survives(mark.class), "{all:?}"),
                     Class::PreDeploy => assert!(branch.expires_at.is_some()),
-                    Class::DumpSource | Class::Probe => {}
+                    Class::DumpSource | Class::Probe | Class::Drill => {}
                     Class::Restore => panic!("a restored branch"),
                 }
             }

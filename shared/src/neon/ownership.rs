@@ -34,16 +34,19 @@ pub enum Class {
     Probe,
     /// How things were, made for a person: `restore-20261121T023000Z`.
     Restore,
+    /// Looked at by one drill: `drill-2026-11-02T030000Z-0a1b2c3d`.
+    Drill,
 }
 
 impl Class {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Daily,
         Self::Weekly,
         Self::PreDeploy,
         Self::DumpSource,
         Self::Probe,
         Self::Restore,
+        Self::Drill,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -54,13 +57,14 @@ impl Class {
             Self::DumpSource => "dump-source",
             Self::Probe => "probe",
             Self::Restore => "restore",
+            Self::Drill => "drill",
         }
     }
 
     /// Whether it only serves something that is going on.
     pub fn is_temporary(self) -> bool {
         match self {
-            Self::DumpSource | Self::Probe => true,
+            Self::DumpSource | Self::Probe | Self::Drill => true,
             Self::Daily | Self::Weekly | Self::PreDeploy | Self::Restore => false,
         }
     }
@@ -86,7 +90,7 @@ impl FromStr for Class {
 pub struct Mark {
     pub class: Class,
     pub database: DatabaseName,
-    /// A date, the name of a deployment, or a backup id: with class and database it makes the
+    /// A date, the name of a deployment, or the id of a backup or drill: with class and database it makes the
     /// branch's name, so the same work always has the same branch.
     pub key: String,
     notes: BTreeMap<String, String>,
@@ -126,6 +130,7 @@ impl Mark {
             Class::DumpSource => format!("lifeboat-dump-{database}-{key}"),
             Class::Probe => format!("lifeboat-probe-{database}-{key}"),
             Class::Restore => format!("restore-{key}"),
+            Class::Drill => format!("drill-{key}"),
         }
     }
 

@@ -124,6 +124,33 @@ pub struct NeonPolicy {
     /// Prove every day, by a branch, that the state of 15 minutes ago can be had.
     #[serde(default)]
     pub prove_freshness: bool,
+    #[serde(default)]
+    pub drill: BranchDrill,
+}
+
+/// How the monthly drill of a branch is held, and how long each part may take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BranchDrill {
+    /// How old the state is that has to come back.
+    pub days_back: u32,
+    /// From the request to the first connection.
+    pub branch_seconds: u32,
+    /// All checks.
+    pub checks_seconds: u32,
+    /// From the request until the branch is gone.
+    pub total_seconds: u32,
+}
+
+impl Default for BranchDrill {
+    fn default() -> Self {
+        Self {
+            days_back: 7,
+            branch_seconds: 120,
+            checks_seconds: 600,
+            total_seconds: 900,
+        }
+    }
 }
 
 /// For how long snapshot branches are kept. The newest of each class always is.
@@ -187,7 +214,7 @@ pub enum NeonPolicyError {
 impl NeonPolicy {
     /// Everything that the types cannot say of one block.
     pub fn check(&self) -> Result<(), NeonPolicyError> {
-        let keep = &self.keep;
+        let (keep, drill) = (&self.keep, &self.drill);
         // Neon forgets a branch that expires after 30 days at most, and so does its history.
         let checks = [
             ("keep.daily_days", keep.daily_days, 1..=365, "1 to 365"),
@@ -209,6 +236,25 @@ impl NeonPolicy {
                 self.restore_window_days,
                 0..=30,
                 "0 to 30",
+            ),
+            ("drill.days_back", drill.days_back, 1..=30, "1 to 30"),
+            (
+                "drill.branch_seconds",
+                drill.branch_seconds,
+                1..=86_400,
+                "1 to 86400",
+            ),
+            (
+                "drill.checks_seconds",
+                drill.checks_seconds,
+                1..=86_400,
+                "1 to 86400",
+            ),
+            (
+                "drill.total_seconds",
+                drill.total_seconds,
+                1..=86_400,
+                "1 to 86400",
             ),
         ];
         for (setting, value, allowed, range) in checks {
@@ -281,6 +327,8 @@ mod tests {
             ),
             ("[keep]\nweekly_days = 6", "keep.weekly_days = 6 is out of"),
             ("[keep]\nmonthly_days = 6", "unknown field `monthly_days`"),
+            ("[drill]\ndays_back = 31", "drill.days_back = 31 is out of"),
+            ("[drill]\nseconds = 1", "unknown field `seconds`"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(expected), "{text}\n{error}");

@@ -4,6 +4,7 @@
 pub mod address;
 pub mod application;
 pub mod assertion;
+pub mod branch;
 pub mod catalog;
 pub mod difference;
 pub mod groups;
@@ -55,6 +56,8 @@ pub enum CheckCode {
     Freshness,
     Sql,
     Http,
+    Reachable,
+    TablesReadable,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,97 @@
+//! Whether a branch is a database that can be used: reachable, and every table readable. Pure.
+
+use shared::policy::Priority;
+use shared::verdict::Code;
+use shared::words::grouped;
+
+use super::{CheckCode, CheckResult, Subject};
+use crate::timing::short_seconds;
+
+/// What the tables answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// With rows, and without.
+    pub readable: u64,
+    pub with_rows: u64,
+    /// With what the server said.
+    pub unreadable: Vec<String>,
+    /// Asked in vain, for lack of time.
+    pub untold: Vec<String>,
+}
+
+/// `seconds`: from the moment it was said to be ready to the first connection.
+pub fn reachable(answer: &Result<(), String>, seconds: f64) -> CheckResult {
+    let subject = Subject {
+        code: CheckCode::Reachable,
+        name: "The branch takes connections".to_owned(),
+        priority: Priority::P0,
+        finding: Code::BranchUnusable,
+        remedy: "connect to a branch by hand, as the role of [database.neon]; see the project's operations and, in its settings, which addresses may connect",
+    };
+    let seconds_in_words = short_seconds(seconds);
+    match answer {
+        Ok(()) => subject.passed(format!("{seconds_in_words} after it was ready")),
+        Err(why_not) => {
+            let says = format!("not within {seconds_in_words}: {why_not}");
+            subject.failed(says, Vec::new())
+        }
+    }
+    .taking(seconds)
+}
+
+pub fn tables(answer: &Result<Tables, String>) -> CheckResult {
+    let subject = Subject {
+        code: CheckCode::TablesReadable,
+        name: "Every table is there and can be read".to_owned(),
+        priority: Priority::P0,
+        finding: Code::TableUnreadable,
+        remedy: "read the table on production: if that fails, too, see to the role's rights; otherwise this moment cannot be restored, and Neon's support has to know",
+    };
+    match answer {
+        Err(why_not) => subject.inconclusive(why_not.clone()),
+        Ok(tables) if !tables.unreadable.is_empty() => {
+            subject.judge(String::new(), tables.unreadable.clone())
+        }
+        Ok(tables) if !tables.untold.is_empty() => subject.inconclusive(format!(
+            "{} tables were not read, the first of them {}",
+            tables.untold.len(),
+            tables.untold[0]
+        )),
+        Ok(tables) if tables.readable == 0 => subject.failed("there is no table", Vec::new()),
+        Ok(tables) => subject.passed(format!(
+            "{} tables, {} of them with rows",
+            grouped(tables.readable),
+            grouped(tables.with_rows)
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checks::Status;
+
+    #[test]
+    fn one_table_that_cannot_be_read_fails_and_none_at_all_does_too() {
+        let of = |readable, unreadable: &[&str], untold: &[&str]| {
+            let texts = |all: &[&str]| all.iter().map(|it| (*it).to_owned()).collect();
+            let check = tables(&Ok(Tables {
+                readable,
+                with_rows: readable / 2,
+                unreadable: texts(unreadable),
+                untold: texts(untold),
+            }));
+            (check.status, check.summary)
+        };
+        let well = "2 tables, 1 of them with rows".to_owned();
+        assert_eq!(of(2, &[], &[]), (Status::Passed, well));
+        assert_eq!(
+            of(9, &["public.t: permission denied"], &["x"]).0,
+            Status::Failed
+        );
+        assert_eq!(of(0, &[], &[]).0, Status::Failed);
+        assert_eq!(of(9, &[], &["public.t: no time"]).0, Status::Inconclusive);
+        let unknown = tables(&Err("lost".to_owned()));
+        assert_eq!(unknown.status, Status::Inconclusive);
+    }
+}
