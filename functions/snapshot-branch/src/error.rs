@@ -7,6 +7,7 @@ use shared::config::LayerError;
 use shared::database_url::UrlError;
 use shared::error::Name;
 use shared::neon::NeonError;
+use shared::pg::PgError;
 use shared::secret::SecretError;
 use shared::store::StoreError;
 
@@ -52,6 +53,11 @@ pub enum BranchesError {
     },
     #[error("Neon's connection URL for the temporary branch")]
     Uri(#[source] UrlError),
+    /// Whether a migration would run is not known.
+    #[error("talk to the temporary branch")]
+    Branch(#[source] PgError),
+    #[error("a thread of the function failed: {0}")]
+    Thread(String),
     #[error(
         "there is no branch pre-deploy-{name} of Lifeboat's in the project of {database}: nothing to report as deployed; was it made under this name?"
     )]
@@ -95,7 +101,9 @@ impl BranchesError {
             Self::Secret(_) => Name::Refused,
             Self::Neon(source) | Self::NotAllDeleted { source, .. } => source.name(),
             Self::Evidence(source) => source.name(),
-            Self::Json(_) => Name::Failed,
+            Self::Branch(source) if source.is_transient() => Name::Transient,
+            Self::Branch(_) => Name::Refused,
+            Self::Json(_) | Self::Thread(_) => Name::Failed,
         }
     }
 }

@@ -10,9 +10,11 @@ pub mod drill_source;
 pub mod dump_source;
 pub mod error;
 pub mod inspect;
+pub mod migration;
 pub mod plan_branches;
 pub mod posture;
 pub mod reach;
+pub mod rehearse;
 pub mod request;
 pub mod restore_branch;
 pub mod rotate;
@@ -135,6 +137,9 @@ impl Function {
             }
             Request::DrillSource(DrillSource::Delete(drill)) => {
                 answer(&Box::pin(drill_source::delete(self, invocation, &drill)).await?)
+            }
+            Request::Rehearse(request) => {
+                answer(&Box::pin(rehearse::rehearse(self, invocation, &request)).await?)
             }
         }
     }

@@ -1,5 +1,7 @@
 //! What the function is asked: exactly one thing.
 
+mod rehearse;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 use lambda_runtime::Diagnostic;
@@ -10,6 +12,8 @@ use shared::error::Name;
 use shared::policy::Recurring;
 
 use crate::diagnostic;
+pub use rehearse::Rehearse;
+use rehearse::RehearseEvent;
 
 /// A person's words in a note.
 const TEXT_CHARS_MAX: usize = 200;
@@ -25,6 +29,7 @@ pub enum Request {
     DumpSource(DumpSource),
     DrillSource(DrillSource),
     RestoreBranch(RestoreBranch),
+    Rehearse(Rehearse),
 }
 
 /// Makes a new branch of how things were; changes nothing that exists.
@@ -167,13 +172,15 @@ pub enum RequestError {
     #[error("the event is not one that snapshot-branch knows")]
     Malformed(#[source] serde_json::Error),
     #[error(
-        "the event has to hold exactly one of `create`, `deployed`, `rotate`, `posture`, `dump_source`, `drill_source`, `restore_branch` and `plan_branches`; for example {{\"create\": {EXAMPLE}}}"
+        "the event has to hold exactly one of `create`, `deployed`, `rotate`, `posture`, `rehearse`, `dump_source`, `drill_source`, `restore_branch` and `plan_branches`; for example {{\"create\": {EXAMPLE}}}"
     )]
     Ambiguous,
     #[error("`create` is not understood: {0}; for example {EXAMPLE}")]
     Create(&'static str),
     #[error("`restore_branch` is not understood: {0}; for example {RESTORE_EXAMPLE}")]
     Restore(&'static str),
+    #[error("`rehearse` is not understood: {0}; for example {REHEARSE_EXAMPLE}")]
+    Rehearse(&'static str),
     #[error("`drill_id` is not one that a drill has")]
     DrillId,
 }
@@ -183,6 +190,8 @@ const EXAMPLE: &str =
 
 const RESTORE_EXAMPLE: &str =
     r#"{"database": "app", "point": {"time": "2026-11-21T02:30:00Z"}, "by": "your name"}"#;
+
+const REHEARSE_EXAMPLE: &str = r#"{"database": "app", "by": "your name", "sql": "ALTER TABLE invoices ADD paid_at timestamptz"}"#;
 
 impl From<RequestError> for Diagnostic {
     fn from(error: RequestError) -> Self {
@@ -201,6 +210,7 @@ struct Event {
     dump_source: Option<DumpSource>,
     drill_source: Option<DrillSource>,
     restore_branch: Option<RestoreBranch>,
+    rehearse: Option<RehearseEvent>,
 }
 
 impl Request {
@@ -222,6 +232,7 @@ impl Request {
         {
             return Err(RequestError::DrillId);
         }
+        let rehearse = event.rehearse.map(Rehearse::try_from).transpose()?;
         let mut asked = [
             event.plan_branches.map(Self::PlanBranches),
             create.map(Self::Create),
@@ -230,6 +241,7 @@ impl Request {
             event.posture.map(Self::Posture),
             event.dump_source.map(Self::DumpSource),
             event.drill_source.map(Self::DrillSource),
+            rehearse.map(Self::Rehearse),
             event.restore_branch.map(Self::RestoreBranch),
         ]
         .into_iter()

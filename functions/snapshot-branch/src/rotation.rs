@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use shared::backup::DatabaseName;
-use shared::neon::ownership::{Class, Deletable, Mark};
+use shared::neon::ownership::{Class, Deletable, KEEP, Mark};
 use shared::neon::{Branch, Branches};
 use shared::policy::KeepBranches;
 
@@ -141,10 +141,13 @@ fn fate(rules: &Rules<'_>, all: &Branches, branch: &Branch, mark: &Mark) -> Fate
         false => days,
     };
     match mark.class {
-        Class::DumpSource | Class::Probe | Class::Drill if age > LEFTOVER => {
+        Class::Rehearsal if mark.note(KEEP).is_some() => {
+            Fate::Keep("somebody asked for it to be kept until it expires".to_owned())
+        }
+        Class::DumpSource | Class::Probe | Class::Drill | Class::Rehearsal if age > LEFTOVER => {
             Fate::Delete("it was left by a run that is over".to_owned())
         }
-        Class::DumpSource | Class::Probe | Class::Drill => {
+        Class::DumpSource | Class::Probe | Class::Drill | Class::Rehearsal => {
             Fate::Keep("a run may still need it".to_owned())
         }
         Class::Daily => aged(all, branch, mark, (age, days_max(rules.keep.daily_days))),
@@ -313,16 +316,22 @@ mod tests {
     #[test]
     fn what_a_run_left_goes_and_what_one_may_still_read_stays() {
         let source = |key: &str, hours: f64| own(Class::DumpSource, key, hours / 24.0);
+        let mut kept = own(Class::Rehearsal, "kept", 20.0);
+        kept.annotation
+            .insert("note-keep".to_owned(), "30 days".to_owned());
         let case = Case::of([
             source("20261120T010000Z-nightly", 25.0),
             source("20261121T010000Z-nightly", 1.0),
             own(Class::Probe, "20261120T020000Z", 24.0 / 24.0),
             own(Class::Drill, "old", 26.0 / 24.0),
             own(Class::Drill, "young", 1.0 / 24.0),
+            own(Class::Rehearsal, "old", 27.0 / 24.0),
+            kept,
         ]);
         assert_eq!(
             case.deleted(),
             [
+                "rehearsal-old",
                 "drill-old",
                 "lifeboat-dump-app-20261120T010000Z-nightly",
                 "lifeboat-probe-app-20261120T020000Z"
@@ -389,10 +398,11 @@ mod tests {
                 Class::Probe,
                 Class::Restore,
                 Class::Drill,
+                Class::Rehearsal,
             ];
-            let class = classes[usize::try_from(self.roll(7)).unwrap()];
+            let class = classes[usize::try_from(self.roll(8)).unwrap()];
             let mut branch = own(class, &format!("k{n}"), self.roll(200) as f64 - 1.0);
-            match self.roll(10) {
+            match self.roll(11) {
                 0 => branch.name.push('x'),
                 1 => branch.annotation.clear(),
                 2 => drop(
@@ -408,6 +418,11 @@ mod tests {
                     branch.parent_id = Some(ids[parent].clone());
                 }
                 7 => branch.expires_at = Some(NOW.parse().unwrap()),
+                9 => {
+                    let keep = ("note-keep".to_owned(), "2 days".to_owned());
+                    branch.annotation.extend([keep]);
+                }
+                8 => branch.default = true,
                 _ => {}
             }
             branch
@@ -450,6 +465,7 @@ mod tests {
                     Class::Daily | Class::Weekly => assert!(survives(mark.class), "{all:?}"),
                     Class::PreDeploy => assert!(branch.expires_at.is_some()),
                     Class::DumpSource | Class::Probe | Class::Drill => {}
+                    Class::Rehearsal => assert!(mark.note(KEEP).is_none()),
                     Class::Restore => panic!("a restored branch"),
                 }
             }

@@ -36,10 +36,16 @@ pub enum Class {
     Restore,
     /// Looked at by one drill: `drill-2026-11-02T030000Z-0a1b2c3d`.
     Drill,
+    /// A migration is tried on it: `rehearsal-20261121T023000Z-0a1b2c3d`. With the note
+    /// `keep` it is a person's to look at until it expires.
+    Rehearsal,
 }
 
+/// The note of a rehearsal's branch that outlives it.
+pub const KEEP: &str = "keep";
+
 impl Class {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Daily,
         Self::Weekly,
         Self::PreDeploy,
@@ -47,6 +53,7 @@ impl Class {
         Self::Probe,
         Self::Restore,
         Self::Drill,
+        Self::Rehearsal,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -58,13 +65,14 @@ impl Class {
             Self::Probe => "probe",
             Self::Restore => "restore",
             Self::Drill => "drill",
+            Self::Rehearsal => "rehearsal",
         }
     }
 
     /// Whether it only serves something that is going on.
     pub fn is_temporary(self) -> bool {
         match self {
-            Self::DumpSource | Self::Probe | Self::Drill => true,
+            Self::DumpSource | Self::Probe | Self::Drill | Self::Rehearsal => true,
             Self::Daily | Self::Weekly | Self::PreDeploy | Self::Restore => false,
         }
     }
@@ -131,6 +139,7 @@ impl Mark {
             Class::Probe => format!("lifeboat-probe-{database}-{key}"),
             Class::Restore => format!("restore-{key}"),
             Class::Drill => format!("drill-{key}"),
+            Class::Rehearsal => format!("rehearsal-{key}"),
         }
     }
 
