@@ -12,6 +12,7 @@ mod command_line;
 mod drill;
 mod dump_source;
 mod faults;
+mod new_project;
 mod rehearsal;
 mod stage;
 mod standin;

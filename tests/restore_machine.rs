@@ -11,7 +11,7 @@ mod decisions;
 mod inputs;
 mod interruptions;
 mod kills;
-mod rescue;
+pub(crate) mod rescue;
 mod roles;
 mod surgical;
 mod terminal;

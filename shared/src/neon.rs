@@ -15,6 +15,7 @@ mod operations;
 pub mod ownership;
 mod pace;
 pub mod plan;
+mod projects;
 mod retry;
 mod transport;
 
@@ -34,6 +35,7 @@ pub use connection::ConnectionUri;
 pub use ensure::{Ensured, Removed};
 pub use error::NeonError;
 use pace::Pace;
+pub use projects::NewProject;
 
 /// Where the API is. `https`; plain `http` to this machine only, where a stand-in may listen.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -173,16 +173,30 @@ impl Secrets {
         let Ok(secret) = secret else {
             return Err(SecretError::JsonWithoutUrl { name });
         };
-        let create = self.client.create_secret().name(&name);
-        let created = create.secret_string(secret.clone()).send().await;
+        self.put(&name, &secret).await
+    }
+
+    /// Stores how to reach the server of a target; again with the same is the same.
+    pub async fn put_target_url(
+        &self,
+        target: &TargetName,
+        uri: &ConnectionUri,
+    ) -> Result<(), SecretError> {
+        let name = format!("lifeboat/target/{target}");
+        self.put(&name, uri.expose()).await
+    }
+
+    async fn put(&self, name: &str, secret: &str) -> Result<(), SecretError> {
+        let create = self.client.create_secret().name(name);
+        let created = create.secret_string(secret).send().await;
         match created {
             Ok(_) => return Ok(()),
             Err(error) if error.code() == Some("ResourceExistsException") => {}
-            Err(error) => return Err(failed(&name, &error)),
+            Err(error) => return Err(failed(name, &error)),
         }
-        let put = self.client.put_secret_value().secret_id(&name);
+        let put = self.client.put_secret_value().secret_id(name);
         let put = put.secret_string(secret).send().await;
-        put.map(drop).map_err(|error| failed(&name, &error))
+        put.map(drop).map_err(|error| failed(name, &error))
     }
 
     /// Deletes it for good; one that is gone is deleted already.

@@ -44,8 +44,8 @@ pub(super) struct Asked {
     pub(super) message: String,
 }
 
-pub(super) struct Rescue {
-    pub(super) subject: Subject,
+pub(crate) struct Rescue {
+    pub(crate) subject: Subject,
 }
 
 impl Rescue {
@@ -154,7 +154,7 @@ impl Rescue {
     }
 
     /// Asks, approves, waits for the good end; the report.
-    pub(super) async fn restore(&self, request: &Value, typed: &str) -> Value {
+    pub(crate) async fn restore(&self, request: &Value, typed: &str) -> Value {
         let asked = self.ask(request).await;
         self.approve(&asked, typed).await.unwrap();
         let ended = self.subject.wait(&asked.execution).await;

@@ -8,6 +8,7 @@ use shared::database_url::UrlError;
 use shared::error::Name;
 use shared::neon::NeonError;
 use shared::pg::PgError;
+use shared::policy::TargetName;
 use shared::secret::SecretError;
 use shared::store::StoreError;
 
@@ -53,6 +54,11 @@ pub enum BranchesError {
     },
     #[error("Neon's connection URL for the temporary branch")]
     Uri(#[source] UrlError),
+    #[error("{target} is given no new project: {why}")]
+    Target {
+        target: TargetName,
+        why: &'static str,
+    },
     /// Whether a migration would run is not known.
     #[error("talk to the temporary branch")]
     Branch(#[source] PgError),
@@ -96,6 +102,7 @@ impl BranchesError {
             | Self::Item(_)
             | Self::NoSuchDeployment { .. }
             | Self::Limit { .. }
+            | Self::Target { .. }
             | Self::Uri(_) => Name::Refused,
             Self::Secret(source) if source.is_transient() => Name::Transient,
             Self::Secret(_) => Name::Refused,

@@ -11,6 +11,7 @@ pub mod dump_source;
 pub mod error;
 pub mod inspect;
 pub mod migration;
+pub mod new_project;
 pub mod plan_branches;
 pub mod posture;
 pub mod reach;
@@ -137,6 +138,9 @@ impl Function {
             }
             Request::DrillSource(DrillSource::Delete(drill)) => {
                 answer(&Box::pin(drill_source::delete(self, invocation, &drill)).await?)
+            }
+            Request::NewProject(request) => {
+                answer(&Box::pin(new_project::make(self, invocation, &request)).await?)
             }
             Request::Rehearse(request) => {
                 answer(&Box::pin(rehearse::rehearse(self, invocation, &request)).await?)

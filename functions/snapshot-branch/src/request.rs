@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use shared::backup::{BackupItem, DatabaseName};
 use shared::error::Name;
-use shared::policy::Recurring;
+use shared::policy::{Recurring, TargetName};
 
 use crate::diagnostic;
 pub use rehearse::Rehearse;
@@ -30,6 +30,7 @@ pub enum Request {
     DrillSource(DrillSource),
     RestoreBranch(RestoreBranch),
     Rehearse(Rehearse),
+    NewProject(MakeProject),
 }
 
 /// Makes a new branch of how things were; changes nothing that exists.
@@ -146,6 +147,38 @@ pub enum DumpSource {
     Delete(BackupItem),
 }
 
+/// Makes a Neon project that a backup can be restored into.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MakeProject {
+    /// A `[[target]]` of lifeboat.toml, whose name begins with `neon-`.
+    pub target: TargetName,
+    /// As Neon names it: `aws-eu-central-1`.
+    pub region: String,
+    /// Of PostgreSQL: the source's, or a newer one.
+    pub major: u8,
+    /// Who asks, for the record.
+    pub by: String,
+}
+
+impl MakeProject {
+    fn check(&self) -> Result<(), RequestError> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let is_region = (1..=60).contains(&self.region.len()) && self.region.chars().all(allowed);
+        if !is_region {
+            return Err(RequestError::NewProject(
+                "a `region` is written as aws-eu-central-1",
+            ));
+        }
+        if self.by.trim().is_empty() || !is_text(&self.by) {
+            return Err(RequestError::NewProject(
+                "`by` is your name, for the record",
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// The branch that one drill looks at.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -172,7 +205,7 @@ pub enum RequestError {
     #[error("the event is not one that snapshot-branch knows")]
     Malformed(#[source] serde_json::Error),
     #[error(
-        "the event has to hold exactly one of `create`, `deployed`, `rotate`, `posture`, `rehearse`, `dump_source`, `drill_source`, `restore_branch` and `plan_branches`; for example {{\"create\": {EXAMPLE}}}"
+        "the event has to hold exactly one of `create`, `deployed`, `rotate`, `posture`, `rehearse`, `new_project`, `dump_source`, `drill_source`, `restore_branch` and `plan_branches`; for example {{\"create\": {EXAMPLE}}}"
     )]
     Ambiguous,
     #[error("`create` is not understood: {0}; for example {EXAMPLE}")]
@@ -181,6 +214,8 @@ pub enum RequestError {
     Restore(&'static str),
     #[error("`rehearse` is not understood: {0}; for example {REHEARSE_EXAMPLE}")]
     Rehearse(&'static str),
+    #[error("`new_project` is not understood: {0}")]
+    NewProject(&'static str),
     #[error("`drill_id` is not one that a drill has")]
     DrillId,
 }
@@ -211,6 +246,7 @@ struct Event {
     drill_source: Option<DrillSource>,
     restore_branch: Option<RestoreBranch>,
     rehearse: Option<RehearseEvent>,
+    new_project: Option<MakeProject>,
 }
 
 impl Request {
@@ -232,6 +268,10 @@ impl Request {
         {
             return Err(RequestError::DrillId);
         }
+        event
+            .new_project
+            .as_ref()
+            .map_or(Ok(()), MakeProject::check)?;
         let rehearse = event.rehearse.map(Rehearse::try_from).transpose()?;
         let mut asked = [
             event.plan_branches.map(Self::PlanBranches),
@@ -242,6 +282,7 @@ impl Request {
             event.dump_source.map(Self::DumpSource),
             event.drill_source.map(Self::DrillSource),
             rehearse.map(Self::Rehearse),
+            event.new_project.map(Self::NewProject),
             event.restore_branch.map(Self::RestoreBranch),
         ]
         .into_iter()

@@ -169,6 +169,8 @@ pub(super) struct ProjectsAnswer {
 #[derive(Debug, Deserialize)]
 pub(super) struct ProjectInList {
     pub(super) id: String,
+    #[serde(default)]
+    pub(super) name: String,
 }
 
 #[derive(Debug, Deserialize)]

@@ -93,7 +93,7 @@ impl Project {
         Ok(ConnectionUri::direct(&endpoint.host, role, database))
     }
 
-    async fn ask_uri(
+    pub(super) async fn ask_uri(
         &self,
         branch_id: &str,
         role: &str,

@@ -20,6 +20,11 @@ pub struct ProjectId(String);
 pub struct InvalidProjectId(String);
 
 impl ProjectId {
+    /// No project, but under whose name the organization's key is kept: it alone can make one.
+    pub fn organization() -> Self {
+        Self("organization".to_owned())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
