@@ -337,7 +337,7 @@ impl Subject {
     /// The last lines of every log, to explain a failure.
     pub(crate) fn story(&self) -> String {
         let mut story = String::new();
-        for function in ["dump", "verify", "alert"] {
+        for function in ["snapshot-branch", "dump", "verify", "alert"] {
             let log = self.cloud.logs(function);
             let lines: Vec<&str> = log.lines().rev().take(12).collect();
             for line in lines.into_iter().rev() {

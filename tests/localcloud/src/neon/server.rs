@@ -221,7 +221,9 @@ async fn carry_out(
     if !is_json {
         return Err(Refusal::invalid("the request body is not JSON"));
     }
-    let path = call.path.trim_matches('/').split('/').map(str::to_owned);
+    let decoded = |segment| percent_encoding::percent_decode_str(segment).decode_utf8_lossy();
+    let path = call.path.trim_matches('/').split('/');
+    let path = path.map(|segment| decoded(segment).into_owned());
     let query = url::form_urlencoded::parse(call.query.as_bytes());
     let ask = Ask {
         method: call.method.clone(),
