@@ -389,7 +389,7 @@ pub(crate) fn database(name: &str, url: &str, extra: &str) -> Database {
 }
 
 pub(crate) fn wait_until(happened: impl Fn() -> bool, what: &str) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while !happened() {
         assert!(Instant::now() < deadline, "never happened: {what}");
         std::thread::sleep(Duration::from_millis(20));

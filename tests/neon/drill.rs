@@ -227,7 +227,7 @@ async fn a_drill_whose_function_is_killed_leaves_no_branch_and_shows_nothing() {
     configure(
         &stage,
         "",
-        &assertion("SELECT count(*) FROM pg_sleep(60)", "1"),
+        &assertion("SELECT count(*) FROM pg_sleep(600)", "1"),
     )
     .await;
     let input = input(&stage);
@@ -237,7 +237,7 @@ async fn a_drill_whose_function_is_killed_leaves_no_branch_and_shows_nothing() {
         let is_asking = || {
             let branches = stage.branches();
             let branch = branches.iter().find(|it| it.name.starts_with("drill-"));
-            let asks = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(60)%' AND pid <> pg_backend_pid()";
+            let asks = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()";
             let ask = |name: &str| stage.neon.psql(&stage.seeded.project, name, "neondb", asks);
             branch.is_some_and(|it| ask(&it.name).is_ok_and(|it| it == "1"))
         };

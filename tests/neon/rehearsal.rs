@@ -102,12 +102,22 @@ async fn migrations_that_fail_are_answers_with_their_lines_and_leave_no_branch()
     let slow = json!({"sql": "SELECT pg_sleep(60)", "limit_seconds": 1});
     let late = json!({"message": "not done within 1 s: it was cancelled", "sqlstate": "57014",
         "statement": 1, "line": null});
+    let open =
+        json!({"statements": ["CREATE INDEX by_id ON users (id)", "BEGIN; DROP TABLE users"]});
+    let left = json!({"message": "a transaction is left open, of which nothing stays: add COMMIT",
+        "sqlstate": null, "statement": 2, "line": null});
     // At once, as several pull requests do: each has a branch of its own.
     tokio::join!(
         assert_fails(&stage, text, nonsense),
         assert_fails(&stage, each, null),
-        assert_fails(&stage, slow, late),
+        assert_fails(&stage, slow, late.clone()),
+        assert_fails(&stage, open, left),
     );
+    // No statement is long, and their time is over all the same.
+    let many = json!({"statements": vec!["SELECT pg_sleep(0.01)"; 4000], "limit_seconds": 1});
+    let answer = stage.invoke(&rehearse(&stage, &many)).await.unwrap();
+    assert_eq!(answer["verdict"], "failed", "{answer:#}");
+    assert_eq!(answer["failure"]["message"], late["message"]);
     assert_eq!(stage.names(), ["main"], "{}", stage.story());
     // Nobody is woken for what somebody tries.
     let all = stage.cloud.published_messages().await.unwrap();

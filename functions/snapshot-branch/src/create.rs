@@ -94,6 +94,14 @@ pub async fn ensure(
     }
 }
 
+/// The same for what is only looked at: nothing that is kept goes for it.
+pub async fn ensure_if_room(opened: &Opened, new: &NewBranch) -> Result<Ensured, BranchesError> {
+    match opened.project.ensure(new).await {
+        Err(error) if is_full(&error) => Err(explained(opened, error).await),
+        ensured => Ok(ensured?),
+    }
+}
+
 fn is_full(error: &NeonError) -> bool {
     matches!(error, NeonError::LimitReached { code, .. } if code == "BRANCHES_LIMIT_EXCEEDED")
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use shared::neon::ownership::{Class, Mark};
 use shared::neon::{NewBranch, Removed};
 
-use crate::create::{ensure, production, whole_second};
+use crate::create::{ensure_if_room, production, whole_second};
 use crate::dump_source::{EXPIRES_AFTER, SourceDeleted, lend};
 use crate::error::BranchesError;
 use crate::reach::{History, reach};
@@ -33,7 +33,6 @@ pub async fn create(
     let opened = function.open(invocation, &drill.database).await?;
     let facts = opened.project.facts().await?;
     let all = opened.project.branches().await?;
-    rotate::sweep(function, invocation, &opened, &all).await;
     let production = production(&opened, &all)?;
     let history = History {
         window_seconds: facts.history_retention_seconds,
@@ -48,7 +47,7 @@ pub async fn create(
         compute: Some(opened.policy.dump_compute),
         expires_at: Some(whole_second(invocation.now()) + EXPIRES_AFTER),
     };
-    let ensured = ensure(function, invocation, &opened, &new).await?;
+    let ensured = ensure_if_room(&opened, &new).await?;
     lend(function, &opened, &ensured, &drill.drill_id).await?;
     tracing::info!(
         branch = ensured.branch.name,
@@ -85,6 +84,9 @@ pub async fn delete(
     let removed = opened.project.remove(&mark).await?;
     let branch = mark.branch_name();
     tracing::info!(branch, ?removed, "no branch of this drill is left");
+    // What earlier runs left. Not on the way there: that is timed.
+    let all = opened.project.branches().await?;
+    rotate::sweep(function, invocation, &opened, &all).await;
     Ok(SourceDeleted {
         database: opened.database,
         branch,

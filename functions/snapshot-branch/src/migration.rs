@@ -10,6 +10,15 @@ use shared::pg::{Connection, PgError, Row};
 /// A compute that is just starting, and what is asked beside the migration.
 const SETTLING: Duration = Duration::from_secs(60);
 
+/// How often a server is asked to cancel.
+const AGAIN: Duration = Duration::from_secs(1);
+/// After the limit; what does not end by then loses its connection.
+const HANG_UP_AFTER: Duration = Duration::from_secs(15);
+/// After the limit, and within what is kept back for the answer.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+/// `query_canceled`
+const CANCELLED: &str = "57014";
+
 /// Tables and views only, and only locks that somebody would have to wait for; by their names,
 /// the strongest comes first.
 const LOCKS: &str = "SELECT n.nspname || '.' || c.relname, min(l.mode)
@@ -81,32 +90,61 @@ pub struct Lock {
 /// Those of the connection: whether the migration would run cannot be told.
 pub fn run(url: &DatabaseUrl, migration: &Migration, limit: Duration) -> Result<Ran, PgError> {
     let mut connection = Connection::open(url, SETTLING)?;
-    // Should the server not answer to the cancel either.
-    connection.set_timeouts(limit + SETTLING)?;
-    let cancel = connection.cancel(url);
+    // Should the server answer neither to the cancel nor to a closed connection.
+    connection.set_timeouts(limit + SILENCE_MAX)?;
+    let (cancel, hangup) = (connection.cancel(url), connection.hangup()?);
     let (ended, watched) = channel::<()>();
     let begun = Instant::now();
     let watch = std::thread::spawn(move || {
-        let is_late = watched.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
-        // The socket's own limit stands behind it.
-        is_late && cancel.now().is_ok()
+        let mut late: Option<Instant> = None;
+        let mut wait = limit;
+        while watched.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+            if late.get_or_insert_with(Instant::now).elapsed() > HANG_UP_AFTER {
+                hangup.now();
+                break;
+            }
+            // Between two statements it meets nobody, and a text may catch it: again, then.
+            let _asked = cancel.now();
+            wait = AGAIN;
+        }
+        late.is_some()
     });
-    let ran = match migration {
-        Migration::Text(text) => run_text(&mut connection, text, begun),
-        Migration::Statements(statements) => run_each(&mut connection, statements, begun),
+    let mut ran = Ran::begun();
+    let done = match migration {
+        Migration::Text(text) => run_text(&mut connection, text, &mut ran),
+        Migration::Statements(statements) => {
+            run_each(&mut connection, statements, &mut ran, (begun, limit))
+        }
     };
     drop(ended);
     let was_late = watch.join().unwrap_or_default();
-    let mut ran = ran?;
-    let cancelled = |it: &&mut Failure| was_late && it.sqlstate.as_deref() == Some("57014");
-    if let Some(failure) = ran.failure.as_mut().filter(cancelled) {
-        failure.message = format!("not done within {} s: it was cancelled", limit.as_secs());
+    ran.seconds = begun.elapsed().as_secs_f64();
+    let is_cancelled = |code: Option<&str>| was_late && code == Some(CANCELLED);
+    match done {
+        Ok(()) if is_cancelled(ran.failure.as_ref().and_then(|it| it.sqlstate.as_deref())) => {
+            ran.failure = Some(not_done(limit, ran.completed));
+        }
+        Err(PgError::Lost(_) | PgError::Stalled(_)) if was_late => {
+            ran.failure = Some(not_done(limit, ran.completed));
+        }
+        Err(error) if is_cancelled(error.sqlstate()) => {
+            ran.failure = Some(not_done(limit, ran.completed));
+        }
+        done => done?,
     }
     Ok(ran)
 }
 
-fn run_text(connection: &mut Connection, text: &str, begun: Instant) -> Result<Ran, PgError> {
-    let mut ran = Ran::begun();
+fn not_done(limit: Duration, completed: u32) -> Failure {
+    Failure {
+        message: format!("not done within {} s: it was cancelled", limit.as_secs()),
+        sqlstate: Some(CANCELLED.to_owned()),
+        statement: completed + 1,
+        line: None,
+    }
+}
+
+fn run_text(connection: &mut Connection, text: &str, ran: &mut Ran) -> Result<(), PgError> {
     connection.query("BEGIN")?;
     let done = connection.execute(text, &mut ran.completed);
     ran.failure = failure_of(done, text, ran.completed)?;
@@ -123,19 +161,22 @@ fn run_text(connection: &mut Connection, text: &str, begun: Instant) -> Result<R
         let done = connection.execute("COMMIT", &mut 0);
         ran.failure = failure_of(done, "", ran.completed)?;
     }
-    ran.seconds = begun.elapsed().as_secs_f64();
-    Ok(ran)
+    Ok(())
 }
 
 fn run_each(
     connection: &mut Connection,
     statements: &[String],
-    begun: Instant,
-) -> Result<Ran, PgError> {
-    let mut ran = Ran::begun();
+    ran: &mut Ran,
+    (begun, limit): (Instant, Duration),
+) -> Result<(), PgError> {
     let mut slowest = (0.0, 0);
     for statement in statements {
         let since = Instant::now();
+        if since.duration_since(begun) >= limit {
+            ran.failure = Some(not_done(limit, ran.completed));
+            break;
+        }
         let done = connection.execute(statement, &mut 0);
         ran.failure = failure_of(done, statement, ran.completed)?;
         let seconds = since.elapsed().as_secs_f64();
@@ -147,16 +188,21 @@ fn run_each(
             slowest = (seconds, ran.completed);
         }
     }
-    let (seconds, which) = slowest;
-    if which == 0 {
-        ran.seconds = begun.elapsed().as_secs_f64();
-        return Ok(ran);
+    if ran.failure.is_none() && connection.query_value(IS_IN_TRANSACTION)? == "t" {
+        ran.failure = Some(Failure {
+            message: "a transaction is left open, of which nothing stays: add COMMIT".to_owned(),
+            sqlstate: None,
+            statement: ran.completed,
+            line: None,
+        });
     }
-    ran.notes.push(format!(
-        "each statement ran by itself, so locks were not looked at; the slowest is number {which} with {seconds:.1} s"
-    ));
-    ran.seconds = begun.elapsed().as_secs_f64();
-    Ok(ran)
+    let (seconds, which) = slowest;
+    if which > 0 {
+        ran.notes.push(format!(
+            "each statement ran by itself, so locks were not looked at; the slowest is number {which} with {seconds:.1} s"
+        ));
+    }
+    Ok(())
 }
 
 impl Ran {

@@ -5,7 +5,7 @@
 use serde::Serialize;
 use shared::config::read_policy;
 use shared::neon::NewProject;
-use shared::policy::{ProjectId, TargetName};
+use shared::policy::{DatabasePolicy, ProjectId, TargetName};
 
 use crate::error::BranchesError;
 use crate::request::MakeProject;
@@ -41,6 +41,12 @@ pub async fn make(
     let configured = configured.ok_or_else(|| refuse("lifeboat.toml has no such [[target]]"))?;
     if configured.live {
         return Err(refuse("lifeboat.toml says that it is live"));
+    }
+    let drills_on = |it: &DatabasePolicy| it.drill.as_ref().is_some_and(|it| it.target == *target);
+    if policy.databases.iter().any(drills_on) {
+        return Err(refuse(
+            "drills are held on it, and would go to the new project",
+        ));
     }
     if !target.as_str().starts_with(TARGETS) {
         return Err(refuse("its name has to begin with neon-"));

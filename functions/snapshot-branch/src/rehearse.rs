@@ -11,12 +11,12 @@ use serde::Serialize;
 use shared::backup::DatabaseName;
 use shared::key::Key;
 use shared::neon::ownership::{Class, KEEP, Mark};
-use shared::neon::{Branch, Ensured, NewBranch, Point};
+use shared::neon::{Branch, Ensured, NeonError, NewBranch, Point};
 use shared::sealed::sha256;
 use shared::store::StoreErrorKind;
 use shared::verdict::Verdict;
 
-use crate::create::{ensure, production, whole_second};
+use crate::create::{ensure_if_room, production, whole_second};
 use crate::error::BranchesError;
 use crate::migration::{self, Migration, Ran};
 use crate::request::Rehearse;
@@ -73,9 +73,19 @@ pub async fn rehearse(
     let parent = production(&opened, &all)?;
     let new = new_branch(invocation, request, parent, &opened);
     let begun = Instant::now();
-    let ensured = ensure(function, invocation, &opened, &new).await?;
+    let ensured = match ensure_if_room(&opened, &new).await {
+        Ok(ensured) => ensured,
+        Err(error) => {
+            // Nobody asks for it again: its name is this call's own.
+            if let Err(left) = opened.project.remove(&new.mark).await {
+                let branch = new.mark.branch_name();
+                tracing::warn!(%left, branch, "a rehearsal's branch may be left");
+            }
+            return Err(error);
+        }
+    };
     let branch_seconds = begun.elapsed().as_secs_f64();
-    let tried = tried(&opened, invocation, request, &ensured).await;
+    let tried = tried(&opened, invocation, request, (&ensured, begun)).await;
     let difference = match &tried {
         Ok(_) => difference(&opened, parent, &ensured.branch).await,
         Err(_) => None,
@@ -148,7 +158,7 @@ async fn tried(
     opened: &Opened,
     invocation: &Invocation,
     request: &Rehearse,
-    ensured: &Ensured,
+    (ensured, begun): (&Ensured, Instant),
 ) -> Result<Ran, BranchesError> {
     let (role, database) = (&opened.policy.role, &opened.policy.database);
     let uri = opened.project.connection_uri(&ensured.own, role, database);
@@ -157,6 +167,13 @@ async fn tried(
         .deadline
         .saturating_duration_since(Instant::now());
     let limit = request.limit.min(left.saturating_sub(RESERVE));
+    if limit.is_zero() {
+        return Err(BranchesError::Neon(NeonError::NotDone {
+            doing: "make a branch for a rehearsal",
+            waited_seconds: begun.elapsed().as_secs(),
+            last: "it is there, and no time is left to try anything on it".to_owned(),
+        }));
+    }
     let migration = request.migration.clone();
     let ran = tokio::task::spawn_blocking(move || migration::run(&url, &migration, limit)).await;
     let ran = ran.map_err(|error| BranchesError::Thread(error.to_string()))?;
@@ -168,10 +185,26 @@ async fn difference(opened: &Opened, production: &Branch, branch: &Branch) -> Op
     let base = (&*production.id, branch.parent_lsn.as_deref());
     let database = &opened.policy.database;
     let compared = opened.project.schema_difference(&branch.id, base, database);
-    compared.await.unwrap_or_else(|error| {
+    let told = compared.await.unwrap_or_else(|error| {
         tracing::warn!(%error, "what the migration changes could not be told");
         None
-    })
+    });
+    told.map(|it| without_passwords(&it))
+}
+
+/// Options of user mappings, servers and subscriptions may be written out in a schema.
+fn without_passwords(difference: &str) -> String {
+    let mut told = String::with_capacity(difference.len());
+    for line in difference.split_inclusive('\n') {
+        match line.find('\'') {
+            Some(quote) if line.to_lowercase().contains("password") => {
+                told.push_str(&line[..quote]);
+                told.push_str("'…'\n");
+            }
+            Some(_) | None => told.push_str(line),
+        }
+    }
+    told
 }
 
 async fn write(
@@ -216,5 +249,21 @@ fn shorten(difference: &mut String) {
     if difference.len() > DIFFERENCE_BYTES_MAX {
         difference.truncate(difference.floor_char_boundary(DIFFERENCE_BYTES_MAX));
         difference.push_str("\n… all of it is in the evidence\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_of_a_schema_is_told() {
+        let told = without_passwords(
+            "+CREATE USER MAPPING FOR app SERVER s OPTIONS (password 'hunter2', \"user\" 'a');\n\
+             +    Password text DEFAULT 'x'::text\n+    name text DEFAULT 'y'::text\n",
+        );
+        let expected = "+CREATE USER MAPPING FOR app SERVER s OPTIONS (password '…'\n\
+             +    Password text DEFAULT '…'\n+    name text DEFAULT 'y'::text\n";
+        assert_eq!(told, expected);
     }
 }

@@ -60,9 +60,19 @@ impl Project {
             .with("search", name)
             .with("limit", PAGE);
         let answer: Option<ProjectsAnswer> = self.send(&call).await?;
-        let mut found = answer.into_iter().flat_map(|it| it.projects);
-        let found = found.find(|it| it.name == name);
-        let id = found.map(|it| it.id.try_into().map_err(|_| MALFORMED));
+        let found = answer.into_iter().flat_map(|it| it.projects);
+        let mut found: Vec<_> = found.filter(|it| it.name == name).collect();
+        if let [_, other, ..] = &found[..] {
+            return Err(NeonError::NameTaken {
+                doing: DOING,
+                name: name.to_owned(),
+                id: other.id.clone(),
+                why: "two projects have it: delete the one that is not needed".to_owned(),
+            });
+        }
+        let id = found
+            .pop()
+            .map(|it| it.id.try_into().map_err(|_| MALFORMED));
         id.transpose()
     }
 
