@@ -8,6 +8,7 @@ use shared::neon::{Branch, Branches, Ensured, NeonError, NewBranch, Point};
 use shared::policy::Recurring;
 
 use crate::error::BranchesError;
+use crate::rehearse::without_passwords;
 use crate::request::{Create, Deployed, Snapshot};
 use crate::{Function, Invocation, Opened, rotate};
 
@@ -82,7 +83,7 @@ pub async fn ensure(
     // A limit is an answer: nothing was made, so asking again after making room is no repetition.
     match opened.project.ensure(new).await {
         Err(error) if is_full(&error) => {
-            if !rotate::make_room(function, invocation, opened).await? {
+            if !rotate::make_room(function, invocation, opened, &new.parent_id).await? {
                 return Err(explained(opened, error).await);
             }
             match opened.project.ensure(new).await {
@@ -173,7 +174,7 @@ async fn schema_change(opened: &Opened, all: &Branches, class: Class) -> String 
         .project
         .schema_difference(&production.id, (&last.id, None), database);
     match compared.await {
-        Ok(Some(difference)) => summary(&difference, &last.name),
+        Ok(Some(difference)) => summary(&without_passwords(&difference), &last.name),
         Ok(None) => format!("not compared with {}: Neon did not say", last.name),
         Err(error) => format!("not compared with {}: {error}", last.name),
     }

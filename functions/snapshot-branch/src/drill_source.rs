@@ -76,10 +76,10 @@ pub async fn delete(
     invocation: &Invocation,
     drill: &DrillBranch,
 ) -> Result<SourceDeleted, BranchesError> {
-    let opened = function.open(invocation, &drill.database).await?;
     let secrets = &function.secrets;
-    let deleted = secrets.delete_branch_url(&opened.database, &drill.drill_id);
+    let deleted = secrets.delete_branch_url(&drill.database, &drill.drill_id);
     deleted.await.map_err(BranchesError::Secret)?;
+    let opened = function.open(invocation, &drill.database).await?;
     let mark = mark(drill);
     let removed = opened.project.remove(&mark).await?;
     let branch = mark.branch_name();

@@ -98,12 +98,13 @@ pub async fn delete(
     item: &BackupItem,
 ) -> Result<SourceDeleted, BranchesError> {
     let id = item.id().map_err(BranchesError::Item)?;
-    let opened = function.open(invocation, &item.database).await?;
+    // Before anything that may be refused: nothing else would ever remove it.
     let deleted = function
         .secrets
-        .delete_branch_url(&opened.database, &id.to_string())
+        .delete_branch_url(&item.database, &id.to_string())
         .await;
     deleted.map_err(BranchesError::Secret)?;
+    let opened = function.open(invocation, &item.database).await?;
     let mark = Mark::new(Class::DumpSource, &opened.database, &id.to_string());
     let removed = opened.project.remove(&mark).await?;
     let branch = mark.branch_name();

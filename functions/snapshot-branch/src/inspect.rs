@@ -122,7 +122,10 @@ async fn lengthen_window(
     facts: ProjectFacts,
 ) -> Result<(ProjectFacts, bool), BranchesError> {
     let target = u64::from(opened.policy.restore_window_days) * 86_400;
-    let is = facts.history_retention_seconds.unwrap_or_default();
+    // What is not known may be longer than what would be set.
+    let Some(is) = facts.history_retention_seconds else {
+        return Ok((facts, false));
+    };
     let allowed = plan_of(&facts).is_none_or(|it| it.window_seconds_max >= target);
     if !opened.policy.set_restore_window || is >= target || !allowed {
         return Ok((facts, false));

@@ -193,7 +193,7 @@ async fn difference(opened: &Opened, production: &Branch, branch: &Branch) -> Op
 }
 
 /// Options of user mappings, servers and subscriptions may be written out in a schema.
-fn without_passwords(difference: &str) -> String {
+pub(crate) fn without_passwords(difference: &str) -> String {
     let mut told = String::with_capacity(difference.len());
     for line in difference.split_inclusive('\n') {
         match line.find('\'') {

@@ -95,23 +95,31 @@ fn rules<'a>(
         is_free: plan_of(facts).is_some_and(|it| it.is_free),
         branches_max: branches_max(facts),
         room,
+        parent: None,
         now: invocation.now(),
     }
 }
 
-/// Makes room for one more branch now, of superseded ones of ours; false: there are none.
+/// Makes room for one more branch of `parent` now, of superseded ones of ours; false: there are
+/// none.
 pub async fn make_room(
     function: &Function,
     invocation: &Invocation,
     opened: &Opened,
+    parent: &str,
 ) -> Result<bool, BranchesError> {
     let facts = opened.project.facts().await?;
     let all = opened.project.branches().await?;
     let mut rules = rules(opened, &facts, invocation, 1);
     // The API has just said that there is no room, so its own number is not what counts.
     rules.branches_max = Some(all.0.len() as u64);
+    rules.parent = Some(parent);
     let rotation = rotation::plan(&rules, &all);
-    carry_out(function, opened, &all, &rotation.delete).await?;
+    // One may resist and another go: whether there is room now, the API says.
+    if let Err(error) = carry_out(function, opened, &all, &rotation.delete).await {
+        let error = shared::error::chain(&error);
+        tracing::warn!(error, "not all that should make room went");
+    }
     Ok(!rotation.delete.is_empty())
 }
 
@@ -124,6 +132,7 @@ pub async fn sweep(function: &Function, invocation: &Invocation, opened: &Opened
         is_free: false,
         branches_max: None,
         room: 0,
+        parent: None,
         now: invocation.now(),
     };
     let mut plan = rotation::plan(&rules, all);

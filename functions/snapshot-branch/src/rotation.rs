@@ -26,6 +26,8 @@ pub struct Rules<'a> {
     pub branches_max: Option<u64>,
     /// Free places that must be left.
     pub room: u64,
+    /// The branch that another is being made from.
+    pub parent: Option<&'a str>,
     pub now: Timestamp,
 }
 
@@ -132,6 +134,9 @@ fn keep(rotation: &mut Rotation, branch: &Branch, reason: String) {
 }
 
 fn fate(rules: &Rules<'_>, all: &Branches, branch: &Branch, mark: &Mark) -> Fate {
+    if rules.parent == Some(branch.id.as_str()) {
+        return Fate::Keep("something is being made from it".to_owned());
+    }
     let age = rules.now.duration_since(branch.created_at);
     if age < SignedDuration::ZERO {
         return Fate::Keep("it is from the future: one of two clocks is wrong".to_owned());
@@ -240,6 +245,7 @@ mod tests {
         branches: Vec<Branch>,
         is_free: bool,
         branches_max: Option<u64>,
+        parent: Option<String>,
     }
 
     impl Case {
@@ -248,6 +254,7 @@ mod tests {
                 branches: [main_branch()].into_iter().chain(branches).collect(),
                 is_free: false,
                 branches_max: Some(5_000),
+                parent: None,
             }
         }
 
@@ -258,6 +265,7 @@ mod tests {
                 is_free: self.is_free,
                 branches_max: self.branches_max,
                 room: ROOM,
+                parent: self.parent.as_deref(),
                 now: NOW.parse().unwrap(),
             };
             plan(&rules, &Branches(self.branches.clone()))
@@ -297,6 +305,16 @@ mod tests {
         assert_eq!(case.deleted(), ["backup-d400"]);
         let kept = case.plan().keep;
         assert_eq!(kept[0].reason, "it is the newest daily branch");
+    }
+
+    #[test]
+    fn what_something_is_being_made_from_stays_though_it_is_old_and_room_is_needed() {
+        let case = Case {
+            branches_max: Some(3),
+            parent: Some(daily(40).id),
+            ..Case::of([daily(0), daily(1), daily(40)])
+        };
+        assert_eq!(case.deleted(), ["backup-d001"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use reqwest::Method;
 use url::Url;
 
 use super::answers::{ResetAnswer, UriAnswer};
+use super::ensure::{FLICKER, FLICKERS_MAX};
 use super::ownership::Own;
 use super::transport::Call;
 use super::{NeonError, Project};
@@ -105,7 +106,17 @@ impl Project {
             .with("branch_id", branch_id)
             .with("database_name", database)
             .with("role_name", role);
-        let answer: Option<UriAnswer> = self.send(&call).await?;
+        let mut answer: Option<UriAnswer> = None;
+        for look in 0..FLICKERS_MAX {
+            // What was just made may be unknown for a moment.
+            if look > 0 {
+                tokio::time::sleep(FLICKER).await;
+            }
+            answer = self.send(&call).await?;
+            if answer.is_some() {
+                break;
+            }
+        }
         let answer = answer.ok_or_else(|| NeonError::Missing {
             doing,
             what: format!(

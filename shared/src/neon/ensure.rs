@@ -7,12 +7,14 @@ use super::{Branch, Branches, NeonError, NewBranch, Project};
 use crate::policy::ComputeUnits;
 
 const DOING: &str = "create a branch";
+/// The state of a branch whose creation came to no end.
+const UNFINISHED: &str = "init";
 /// After a lost answer: the branch shows within seconds, or the next try finds it.
 const LOOKS: u32 = 4;
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 /// For how long a branch that was just made may be unknown to reads.
-const FLICKER: Duration = Duration::from_secs(1);
-const FLICKERS_MAX: u32 = 10;
+pub(super) const FLICKER: Duration = Duration::from_secs(1);
+pub(super) const FLICKERS_MAX: u32 = 10;
 
 /// A branch that is there and ready.
 #[derive(Clone, Debug)]
@@ -89,6 +91,14 @@ impl Project {
             return Err(self.clear_away(&new.mark, error).await);
         }
         ensured.branch = self.settled(&id).await?;
+        let state = &ensured.branch.current_state;
+        if !ensured.branch.is_usable() && state != UNFINISHED && !new.mark.class.is_temporary() {
+            // It may be what somebody keeps it for, in a state that is not known here.
+            return Err(NeonError::Unavailable {
+                doing: DOING,
+                reason: format!("the branch {id} is in the state {state}"),
+            });
+        }
         if !ensured.branch.is_usable() {
             let error = NeonError::OperationFailed {
                 doing: DOING,

@@ -105,7 +105,8 @@ impl Answer {
         Heard::Status {
             status: self.status,
             is_readable: self.status == 204 || self.parse::<T>().is_some(),
-            is_not_ready: !self.is_success() && said.message.contains("not ready yet"),
+            is_not_ready: (400..500).contains(&self.status)
+                && said.message.contains("not ready yet"),
         }
     }
 }
