@@ -461,12 +461,14 @@ mod tests {
             let case = Case {
                 is_free: dice.roll(2) == 0,
                 branches_max: [None, Some(5), Some(10)][usize::try_from(dice.roll(3)).unwrap()],
+                parent: ids.first().filter(|_| dice.roll(2) == 0).cloned(),
                 branches,
             };
             let all = Branches(case.branches.clone());
             let plan = case.plan();
             for deletion in &plan.delete {
                 let branch = all.with_id(deletion.branch.id()).unwrap();
+                assert_ne!(Some(&branch.id), case.parent.as_ref());
                 let mark = Mark::of(branch).expect("a foreign branch");
                 assert_eq!(mark.database, app());
                 assert!(!branch.default && !branch.protected && branch.parent_id.is_some());
