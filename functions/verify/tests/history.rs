@@ -172,7 +172,8 @@ async fn an_empty_vault_has_everything_due_and_nothing_before_it() {
     let world = World::new(&["app", "shop"]).await;
     let item = |database: &str| {
         json!({"database": database, "kind": "nightly", "scheduled_time": "2026-11-21T01:00:00Z",
-            "backup_id": TONIGHT, "committed": false, "previous": null})
+            "backup_id": TONIGHT, "committed": false, "previous": null, "from_branch": false,
+            "source_branch": null})
     };
     assert_eq!(
         world.plan(nightly()).await,
