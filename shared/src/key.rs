@@ -11,7 +11,7 @@ use crate::verdict::Check;
 ///
 /// Who may write where follows from the first segment alone: `backups/` dump, `verdicts/`
 /// verify and drill, `evidence/` drill, restore and snapshot-branch; in the work bucket
-/// `verify/` verify, `plans/` restore, `drills/` drill.
+/// `verify/` verify, `plans/` restore, `recoveries/` snapshot-branch, `drills/` drill.
 #[derive(Clone, Copy, Debug)]
 pub enum Key<'a> {
     /// Vault. One object of the archive, under the name of the attempt that wrote it.
@@ -46,8 +46,12 @@ pub enum Key<'a> {
         nonce: &'a str,
         file: &'a str,
     },
-    /// Work. One step in the life of a restore's plan: `plan`, `decision`, `consumed`, …
-    Plan { plan_id: &'a str, step: &'a str },
+    /// Work. One step in the life of a plan: `plan`, `decision`, `consumed`, …
+    Plan {
+        of: PlanOf,
+        plan_id: &'a str,
+        step: &'a str,
+    },
     /// Work. What one invocation of a drill did; their keys sort by time.
     DrillStep {
         database: &'a DatabaseName,
@@ -93,7 +97,7 @@ impl fmt::Display for Key<'_> {
                 let (month, at) = (at.strftime("%Y/%m"), at.strftime("%Y%m%dT%H%M%SZ"));
                 write!(f, "evidence/{database}/{month}/{at}-{nonce}-{file}")
             }
-            Self::Plan { plan_id, step } => write!(f, "plans/{plan_id}/{step}.json"),
+            Self::Plan { of, plan_id, step } => write!(f, "{of}/{plan_id}/{step}.json"),
             Self::DrillStep {
                 database,
                 drill_id,
@@ -105,6 +109,24 @@ impl fmt::Display for Key<'_> {
                 write!(f, "drills/{database}/{drill_id}/{at}-{nonce}-{step}.json")
             }
         }
+    }
+}
+
+/// Whose plans: each function's lie apart from the other's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlanOf {
+    /// Of a backup, into something new.
+    Restore,
+    /// Of production, to an earlier moment.
+    Recovery,
+}
+
+impl fmt::Display for PlanOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Restore => "plans",
+            Self::Recovery => "recoveries",
+        })
     }
 }
 
@@ -146,8 +168,8 @@ pub fn is_record(key: &str) -> bool {
 }
 
 /// The prefix of the task tokens of a plan, in the work bucket.
-pub fn tokens_prefix(plan_id: &str) -> String {
-    format!("plans/{plan_id}/token-")
+pub fn tokens_prefix(of: PlanOf, plan_id: &str) -> String {
+    format!("{of}/{plan_id}/token-")
 }
 
 /// The step under which a plan keeps one task token; their names sort by time.
@@ -227,6 +249,12 @@ mod tests {
                 file: "drill.html",
             },
             Key::Plan {
+                of: PlanOf::Restore,
+                plan_id: "20261121T013005Z-7f",
+                step: "plan",
+            },
+            Key::Plan {
+                of: PlanOf::Recovery,
                 plan_id: "20261121T013005Z-7f",
                 step: "plan",
             },
@@ -247,6 +275,7 @@ mod tests {
                 "verify/app/20261121T010000Z-nightly/r1/00002.json",
                 "evidence/app/2026/11/20261121T013005Z-7f-drill.html",
                 "plans/20261121T013005Z-7f/plan.json",
+                "recoveries/20261121T013005Z-7f/plan.json",
                 "drills/app/20261121T013005Z-7f/20261121T013005000Z-9a-restore.json",
             ]
         );

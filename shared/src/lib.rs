@@ -7,12 +7,14 @@ pub mod database_url;
 pub mod fingerprint;
 pub mod key;
 pub mod manifest;
+pub mod plan;
 pub mod policy;
 pub mod schedule;
 pub mod verdict;
 pub mod words;
 
 // Touches the world.
+pub mod approval;
 pub mod aws;
 pub mod body;
 pub mod client_tools;

@@ -2,12 +2,14 @@
 
 use jiff::SignedDuration;
 use serde::Serialize;
+use shared::approval::{ApprovalError, Decision};
 use shared::database_url::DatabaseUrl;
+use shared::plan::changes;
 use shared::restore::{self, Advance, Backup, Destination, Target, scratch};
 
 use crate::error::RestoreFailed;
 use crate::plan::{self, Plan};
-use crate::plans::{Closed, Consumed, Decision, Done};
+use crate::plans::{Closed, Consumed, Done};
 use crate::request::{Apply, PlanRequest, Point};
 use crate::{Function, Invocation};
 
@@ -44,7 +46,7 @@ impl Function {
         let by = request.execution.unwrap_or_else(|| BY_HAND.to_owned());
         let backup = self.consume(invocation, &plan, &by).await?;
         let target = self.target(&plan).await?;
-        if let Some(done) = self.read::<Done>(&plan.plan_id).await? {
+        if let Some(done) = self.approvals.read::<Done>(&plan.plan_id).await? {
             self.close_target(&plan, &backup, &target, &done.advance)
                 .await?;
             return Ok(applied(&plan, &done.advance));
@@ -58,7 +60,7 @@ impl Function {
                 at: invocation.started_at,
                 advance: advance.clone(),
             };
-            self.write_once(&plan.plan_id, &done).await?;
+            self.approvals.write_once(&plan.plan_id, &done).await?;
             self.close_target(&plan, &backup, &target, &advance).await?;
         }
         tracing::info!(
@@ -81,7 +83,7 @@ impl Function {
         by: &str,
     ) -> Result<Backup, RestoreFailed> {
         let plan_id = &plan.plan_id;
-        if let Some(first) = self.read::<Consumed>(plan_id).await? {
+        if let Some(first) = self.approvals.read::<Consumed>(plan_id).await? {
             self.may_go_on(plan, &first, by).await?;
             return self.open_pinned(plan).await;
         }
@@ -93,9 +95,9 @@ impl Function {
             ..plan.request.clone()
         };
         let (world, backup) = self.gather(invocation, &pinned).await?;
-        let changes = plan::changes(&plan.basis, &plan::basis(&world));
-        if !changes.is_empty() {
-            return Err(RestoreFailed::Changed(changes));
+        let changed = changes(&plan.basis, &plan::basis(&world));
+        if !changed.is_empty() {
+            return Err(RestoreFailed::Changed(changed));
         }
         if !world.obstacles.is_empty() {
             let obstacles = world.obstacles.iter();
@@ -106,7 +108,7 @@ impl Function {
             by: by.to_owned(),
             at: invocation.started_at,
         };
-        if let Some(first) = self.write_once(plan_id, &consumed).await? {
+        if let Some(first) = self.approvals.write_once(plan_id, &consumed).await? {
             self.may_go_on(plan, &first, by).await?;
         }
         Ok(backup)
@@ -118,18 +120,19 @@ impl Function {
             let n = plan.obstacles.len();
             return Err(RestoreFailed::Obstacles { plan_id, n });
         }
-        if self.read::<Closed>(&plan_id).await?.is_some() {
+        if self.approvals.read::<Closed>(&plan_id).await?.is_some() {
             return Err(RestoreFailed::Closed(plan_id));
         }
-        match self.read::<Decision>(&plan_id).await? {
+        match self.approvals.read::<Decision>(&plan_id).await? {
             Some(decision) if decision.approved => {}
             Some(decision) => {
-                return Err(RestoreFailed::Decided {
+                return Err(ApprovalError::Decided {
                     plan_id,
                     operator: decision.operator,
                     decision: "refused",
                     at: decision.at,
-                });
+                }
+                .into());
             }
             None => return Err(RestoreFailed::NotApproved(plan_id)),
         }
@@ -154,7 +157,7 @@ impl Function {
         first: &Consumed,
         by: &str,
     ) -> Result<(), RestoreFailed> {
-        let is_closed = self.read::<Closed>(&plan.plan_id).await?.is_some();
+        let is_closed = self.approvals.read::<Closed>(&plan.plan_id).await?.is_some();
         if first.by == by && !is_closed {
             return Ok(());
         }

@@ -1,18 +1,14 @@
-//! Asking a person, and taking the answer. The task token never leaves the work bucket.
+//! Asking a person, and taking the answer.
 
-use aws_sdk_sfn::error::ProvideErrorMetadata;
 use serde::Serialize;
-use serde_json::json;
+use shared::approval::{Decision, Waiting};
+use shared::plan::Reach;
 
 use crate::error::RestoreFailed;
 use crate::plan::Plan;
-use crate::plans::{Closed, Decision};
+use crate::plans::Closed;
 use crate::request::{Approve, AwaitApproval, Outcome, Refuse, Report};
-use crate::words::{self, Reach};
-use crate::{Function, Invocation};
-
-/// What the state machine's task fails with when a person said no.
-const REFUSED: &str = "ApprovalRefused";
+use crate::{Function, Invocation, words};
 
 /// The answer to `await_approval`: the state machine does not read it, a log does.
 #[derive(Debug, Serialize)]
@@ -46,11 +42,14 @@ impl Function {
             token,
             execution,
         } = request;
-        self.keep_token(invocation, &plan_id, token, execution.clone())
-            .await?;
-        // Whoever decides from now on finds the token.
-        if let Some(decision) = self.read::<Decision>(&plan_id).await? {
-            self.answer(&plan, &decision).await?;
+        let is_open = self.approvals.wait(Waiting {
+            plan_id: &plan_id,
+            token,
+            execution: execution.clone(),
+            at: invocation.started_at,
+            request_id: &invocation.request_id,
+        });
+        if !is_open.await? {
             return Ok(Asked {
                 plan_id,
                 asked: false,
@@ -61,7 +60,9 @@ impl Function {
             region: &self.config.region,
         };
         let message = words::ask_for_approval(&plan, reach, &execution, invocation.started_at);
-        self.publish(&words::subject(&plan), message).await?;
+        self.approvals
+            .publish(&words::subject(&plan), message)
+            .await?;
         tracing::info!(plan_id, "asked for approval");
         Ok(Asked {
             plan_id,
@@ -82,8 +83,8 @@ impl Function {
                 expected: plan.target_name,
             });
         }
-        let is_decided = self.read::<Decision>(&plan.plan_id).await?.is_some();
-        if !is_decided && self.read::<Closed>(&plan.plan_id).await?.is_some() {
+        let is_decided = self.approvals.read::<Decision>(&plan.plan_id).await?.is_some();
+        if !is_decided && self.approvals.read::<Closed>(&plan.plan_id).await?.is_some() {
             return Err(RestoreFailed::Closed(plan.plan_id));
         }
         let decided = self.decide(invocation, &plan, true, request.operator);
@@ -125,31 +126,8 @@ impl Function {
             operator,
             at: invocation.started_at,
         };
-        // The same decision twice is one, whose answer may have been lost.
-        let decision = match self.write_once(&plan.plan_id, &decision).await? {
-            Some(first) if first.approved != approved => {
-                return Err(RestoreFailed::Decided {
-                    plan_id: plan.plan_id.clone(),
-                    operator: first.operator,
-                    decision: if first.approved {
-                        "approved"
-                    } else {
-                        "refused"
-                    },
-                    at: first.at,
-                });
-            }
-            Some(first) => first,
-            None => decision,
-        };
-        let answered = self.answer(plan, &decision).await?;
-        tracing::info!(
-            plan.plan_id,
-            approved,
-            decision.operator,
-            answered,
-            "decided"
-        );
+        let decided = self.approvals.decide(&plan.plan_id, decision);
+        let (decision, answered) = decided.await?;
         let next = match (approved, answered) {
             (true, true) => "the restore begins now; the execution shows how far it is",
             (false, true) => "the execution ends; nothing was changed",
@@ -165,44 +143,6 @@ impl Function {
             next: next.to_owned(),
         };
         Ok((decided, answered))
-    }
-
-    /// Tells every execution that waits for this plan; whether one did.
-    async fn answer(&self, plan: &Plan, decision: &Decision) -> Result<bool, RestoreFailed> {
-        let mut answered = false;
-        for token in self.tokens(&plan.plan_id).await? {
-            let refused = if decision.approved {
-                let output = json!({"approved_by": decision.operator, "approved_at": decision.at});
-                let send = self.sfn.send_task_success().task_token(token);
-                let sent = send.output(output.to_string()).send().await;
-                sent.err().map(|it| gone(&it))
-            } else {
-                let cause = format!(
-                    "{} has refused the plan {}; nothing was changed",
-                    decision.operator, plan.plan_id
-                );
-                let send = self.sfn.send_task_failure().task_token(token);
-                let sent = send.error(REFUSED).cause(cause).send().await;
-                sent.err().map(|it| gone(&it))
-            };
-            match refused {
-                None => answered = true,
-                // An earlier try of the state machine, or one that was stopped.
-                Some(None) => {}
-                Some(Some(reason)) => return Err(RestoreFailed::Answer(reason)),
-            }
-        }
-        Ok(answered)
-    }
-
-    async fn publish(&self, subject: &str, message: String) -> Result<(), RestoreFailed> {
-        let topic = &self.config.page_topic;
-        let publish = self.sns.publish().topic_arn(topic);
-        let sent = publish.subject(subject).message(message).send().await;
-        sent.map(drop).map_err(|error| RestoreFailed::Publish {
-            topic: topic.clone(),
-            reason: shared::aws::reason(&error),
-        })
     }
 }
 
@@ -221,15 +161,4 @@ fn decidable(plan: &Plan, invocation: &Invocation) -> Result<(), RestoreFailed> 
         });
     }
     Ok(())
-}
-
-/// Why an answer did not arrive; `None` when nobody waits for it any more.
-fn gone<E>(error: &aws_sdk_sfn::error::SdkError<E>) -> Option<String>
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    match error.code() {
-        Some("TaskTimedOut" | "TaskDoesNotExist" | "InvalidToken") => None,
-        _ => Some(shared::aws::reason(error)),
-    }
 }

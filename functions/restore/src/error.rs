@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use lambda_runtime::Diagnostic;
+use shared::approval::ApprovalError;
 use shared::backup::{BackupId, DatabaseName};
 use shared::config::LayerError;
 use shared::error::Name;
@@ -61,13 +62,8 @@ pub enum RestoreFailed {
         "target_name_typed is {typed:?}, but this plan restores into {expected:?}: nothing was approved. Is it the plan you mean? Then type the name exactly so"
     )]
     WrongName { typed: String, expected: String },
-    #[error("{operator} has {decision} the plan {plan_id} already, at {}; that stands", words::time(*at))]
-    Decided {
-        plan_id: String,
-        operator: String,
-        decision: &'static str,
-        at: Timestamp,
-    },
+    #[error(transparent)]
+    Approval(#[from] ApprovalError),
     #[error("nobody has approved the plan {0}: nothing is restored without that")]
     NotApproved(String),
     #[error(
@@ -90,10 +86,6 @@ pub enum RestoreFailed {
     Changed(Vec<String>),
     #[error("what was in the way was not there when it was planned; nothing was done:\n- {}", .0.join("\n- "))]
     NewObstacles(Vec<String>),
-    #[error(
-        "{key} cannot be read: it was written by another version of Lifeboat, or damaged; make a new plan"
-    )]
-    Malformed { key: String },
     #[error(transparent)]
     Layer(#[from] LayerError),
     #[error(transparent)]
@@ -102,10 +94,6 @@ pub enum RestoreFailed {
     Storage(#[from] StoreError),
     #[error(transparent)]
     Engine(#[from] RestoreError),
-    #[error("tell whom it concerns: publish to {topic}: {reason}")]
-    Publish { topic: String, reason: String },
-    #[error("answer the execution that waits: {0}")]
-    Answer(String),
     #[error("seal the list of differing rows")]
     Seal(#[source] std::io::Error),
     #[error("write as JSON")]
@@ -144,7 +132,6 @@ impl RestoreFailed {
             | Self::Obstacles { .. }
             | Self::Expired { .. }
             | Self::WrongName { .. }
-            | Self::Decided { .. }
             | Self::NotApproved(_)
             | Self::Consumed { .. }
             | Self::Closed(_)
@@ -156,11 +143,8 @@ impl RestoreFailed {
             Self::Secret(_) => Name::Refused,
             Self::Storage(source) => source.name(),
             Self::Engine(source) => source.name(),
-            Self::Publish { .. } | Self::Answer(_) => Name::Transient,
-            Self::AnotherManifest { .. }
-            | Self::Malformed { .. }
-            | Self::Seal(_)
-            | Self::Json(_) => Name::Failed,
+            Self::Approval(source) => source.name(),
+            Self::AnotherManifest { .. } | Self::Seal(_) | Self::Json(_) => Name::Failed,
         }
     }
 }

@@ -24,8 +24,10 @@ use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::Diagnostic;
 use serde::Serialize;
 use serde_json::Value;
+use shared::approval::Approvals;
 use shared::config::{ConfigError, layer_root, required};
 use shared::error::{Name, chain};
+use shared::key::PlanOf;
 use shared::restore::Until;
 use shared::restore::guard::Obstacle;
 use shared::secret::Secrets;
@@ -33,7 +35,7 @@ use shared::store::Bucket;
 
 use error::RestoreFailed;
 use plan::Plan;
-pub use plans::{Consumed, Decision};
+pub use plans::Consumed;
 use request::PlanRequest;
 pub use request::Request;
 
@@ -90,10 +92,8 @@ impl Config {
 pub struct Function {
     config: Config,
     vault: Bucket,
-    work: Bucket,
     secrets: Secrets,
-    sns: aws_sdk_sns::Client,
-    sfn: aws_sdk_sfn::Client,
+    approvals: Approvals,
 }
 
 /// What is particular to one invocation.
@@ -166,10 +166,13 @@ impl Function {
     pub fn connect(config: Config, aws: &SdkConfig) -> Self {
         Self {
             vault: Bucket::new(aws, config.vault_bucket.clone()),
-            work: Bucket::new(aws, config.work_bucket.clone()),
             secrets: Secrets::new(aws),
-            sns: aws_sdk_sns::Client::new(aws),
-            sfn: aws_sdk_sfn::Client::new(aws),
+            approvals: Approvals::new(
+                aws,
+                PlanOf::Restore,
+                config.work_bucket.clone(),
+                config.page_topic.clone(),
+            ),
             config,
         }
     }
@@ -197,7 +200,7 @@ impl Function {
         let (now, lifetime) = (invocation.started_at, self.config.plan_lifetime);
         let plan = plan::plan(world, now, lifetime);
         // The same id is the same plan.
-        self.write_once(&plan.plan_id, &plan).await?;
+        self.approvals.write_once(&plan.plan_id, &plan).await?;
         tracing::info!(plan.plan_id, obstacles = plan.obstacles.len(), "planned");
         Ok(planned(&plan, now))
     }

@@ -152,8 +152,9 @@ mod tests {
     use super::*;
     use crate::plan::plan;
     use crate::plan::tests::{at, world};
-    use crate::plans::{Consumed, Decision};
+    use crate::plans::Consumed;
     use jiff::SignedDuration;
+    use shared::approval::Decision;
     use shared::restore::Proof;
 
     const NOW: &str = "2026-11-21T04:00:00Z";

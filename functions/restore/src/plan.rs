@@ -1,11 +1,10 @@
 //! The plan: what would be restored, from what, into what, how long it takes, and everything
 //! that stands in its way. Pure.
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use shared::backup::BackupId;
+use shared::plan::{Basis, plan_id};
 use shared::restore::guard::{Obstacle, TargetFacts};
 use shared::restore::{Destination, Estimate, Order};
 use shared::sealed::sha256;
@@ -14,8 +13,6 @@ use crate::request::PlanRequest;
 
 /// The only format there is.
 pub const FORMAT: u32 = 1;
-/// Enough that two plans of one second never meet, short enough to be typed.
-const DIGEST_CHARS: usize = 12;
 
 /// One plan, as the work bucket keeps it. Written once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,9 +54,6 @@ pub struct Target {
     /// As `server_version_num`, such as 180006.
     pub server_version: u32,
 }
-
-/// Name and value of everything that may not change between plan and apply.
-pub type Basis = BTreeMap<String, String>;
 
 /// All that a plan is made from.
 #[derive(Clone, Debug)]
@@ -114,18 +108,6 @@ pub fn plan(world: World, now: Timestamp, lifetime: SignedDuration) -> Plan {
         plan_id,
         basis,
     }
-}
-
-/// The time, and a digest of everything the plan depends on.
-fn plan_id(basis: &Basis, now: Timestamp) -> String {
-    let mut text = now.to_string();
-    for (name, value) in basis {
-        // Lengths keep two neighbours from being read as two others.
-        text.push_str(&format!("\n{} {name} {} {value}", name.len(), value.len()));
-    }
-    let digest = sha256(text.as_bytes());
-    let digest = &digest[..DIGEST_CHARS];
-    format!("{}-{digest}", now.strftime("%Y%m%dT%H%M%SZ"))
 }
 
 fn target_name(destination: &Destination, database: &str) -> String {
@@ -217,29 +199,13 @@ pub fn basis(world: &World) -> Basis {
         .collect()
 }
 
-/// What is different now, each in words; nothing when all is as it was planned.
-pub fn changes(planned: &Basis, now: &Basis) -> Vec<String> {
-    let names: std::collections::BTreeSet<&String> = planned.keys().chain(now.keys()).collect();
-    let changed = names
-        .into_iter()
-        .filter(|name| planned.get(*name) != now.get(*name));
-    let say = |value: Option<&String>| match value {
-        // A digest says nothing to anybody.
-        Some(value) if value.len() == 64 && value.chars().all(|c| c.is_ascii_hexdigit()) => None,
-        value => Some(value.map_or("nothing", String::as_str).to_owned()),
-    };
-    changed
-        .map(|name| match (say(planned.get(name)), say(now.get(name))) {
-            (Some(was), Some(is)) => format!("{name}: it was {was}, and is {is} now"),
-            _ => format!("{name}: not the same as when it was planned"),
-        })
-        .collect()
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use shared::database_url::Tls;
+    use shared::plan::changes;
     use shared::restore::guard::Endpoint;
     use shared::restore::{LeaveOut, Scope};
 

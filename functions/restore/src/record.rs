@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use shared::approval::Decision;
 use shared::config::read_policy;
 use shared::key::Key;
 use shared::restore::staging::{self, Difference, Limits};
@@ -16,7 +17,7 @@ use crate::apply::BY_HAND;
 use crate::error::RestoreFailed;
 use crate::outcome::Mark;
 use crate::plan::Plan;
-use crate::plans::{Closed, Consumed, Decision, Done};
+use crate::plans::{Closed, Consumed, Done};
 use crate::report::{FORMAT, Hashes, Known, Record, Summary, Verdict, shortened};
 use crate::request::{Outcome, Report};
 use crate::world::known_database;
@@ -75,12 +76,12 @@ impl Function {
         request: Report,
     ) -> Result<Summary, RestoreFailed> {
         let plan = self.plan_of(&request.plan_id).await?;
-        if let Some(closed) = self.read::<Closed>(&plan.plan_id).await? {
+        if let Some(closed) = self.approvals.read::<Closed>(&plan.plan_id).await? {
             return Ok(closed.summary);
         }
-        let done: Option<Done> = self.read(&plan.plan_id).await?;
-        let decision: Option<Decision> = self.read(&plan.plan_id).await?;
-        let applied: Option<Consumed> = self.read(&plan.plan_id).await?;
+        let done: Option<Done> = self.approvals.read(&plan.plan_id).await?;
+        let decision: Option<Decision> = self.approvals.read(&plan.plan_id).await?;
+        let applied: Option<Consumed> = self.approvals.read(&plan.plan_id).await?;
         let failure = request.failure.map(shortened);
         let mut known = Known {
             plan: &plan,
@@ -120,7 +121,7 @@ impl Function {
         }
         tracing::info!(plan.plan_id, verdict = ?summary.verdict, summary.evidence_key, "reported");
         let closed = Closed { summary };
-        let first = self.write_once(&plan.plan_id, &closed).await?;
+        let first = self.approvals.write_once(&plan.plan_id, &closed).await?;
         Ok(first.unwrap_or(closed).summary)
     }
 

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use shared::approval::Decision;
 use shared::backup::{BackupId, DatabaseName};
 use shared::restore::estimate::Rates;
 use shared::restore::guard::Obstacle;
@@ -11,7 +12,7 @@ use shared::words;
 
 use crate::outcome::{Mark, verdict_of};
 use crate::plan::{Plan, Target};
-use crate::plans::{Consumed, Decision};
+use crate::plans::Consumed;
 use crate::request::{Failure, Outcome, PlanRequest};
 
 /// The only format there is.

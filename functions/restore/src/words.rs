@@ -1,6 +1,7 @@
 //! A plan as a person reads it, in a message or an answer. Pure.
 
 use jiff::Timestamp;
+use shared::plan::{Question, Reach};
 use shared::restore::Scope;
 use shared::words;
 
@@ -9,13 +10,6 @@ use crate::plan::Plan;
 /// An answer is at most 32 KB, and a message at most 256 KB.
 const OBSTACLES_MAX: usize = 40;
 const NOTES_MAX: usize = 20;
-
-/// How a decision is sent.
-#[derive(Clone, Copy, Debug)]
-pub struct Reach<'a> {
-    pub function: &'a str,
-    pub region: &'a str,
-}
 
 /// The whole plan, without how to approve it.
 pub fn describe(plan: &Plan, now: Timestamp) -> String {
@@ -139,27 +133,19 @@ fn obstacles(plan: &Plan) -> Vec<String> {
     lines
 }
 
-/// Everything that whoever decides has to know. Never the task token.
+/// Everything that whoever decides has to know.
 pub fn ask_for_approval(plan: &Plan, reach: Reach<'_>, execution: &str, now: Timestamp) -> String {
-    let (approve, refuse) = (approve_event(plan), refuse_event(plan));
-    format!(
-        "A restore waits for your decision. Nothing has been changed yet, and nothing will be before somebody approves.\n\n\
-         {}\n\n\
-         Decide before {} ({} from now). After that the plan is worthless, and a new one has to be made.\n\n\
-         To APPROVE, open the function {} in the Lambda console, tab Test, and send this with your name, and with {} typed out where it says so:\n    {approve}\n\
-         or from a shell:\n    {}\n\n\
-         To REFUSE:\n    {refuse}\n\
-         or from a shell:\n    {}\n\n\
-         It is done once, exactly as it stands here. If anything it rests on changes before, it is refused and says what changed.\n\
-         The execution: {execution}\n",
-        describe(plan, now),
-        words::time(plan.expires_at),
-        words::duration(plan.expires_at.duration_since(now)),
-        reach.function,
-        plan.target_name,
-        command(reach, &approve),
-        command(reach, &refuse),
-    )
+    Question {
+        opening: "A restore waits for your decision. Nothing has been changed yet, and nothing will be before somebody approves.",
+        plan: &describe(plan, now),
+        name: &plan.target_name,
+        approve: &approve_event(plan),
+        refuse: &refuse_event(plan),
+        reach,
+        expires_at: plan.expires_at,
+        execution,
+    }
+    .text(now)
 }
 
 /// To be completed with two names: what is typed out has been thought about.
@@ -173,20 +159,6 @@ pub fn approve_event(plan: &Plan) -> String {
 /// To be completed with a name.
 pub fn refuse_event(plan: &Plan) -> String {
     serde_json::json!({"refuse": {"plan_id": plan.plan_id, "operator": "your name"}}).to_string()
-}
-
-fn command(reach: Reach<'_>, event: &str) -> String {
-    format!(
-        "aws lambda invoke --function-name {} --region {} --cli-binary-format raw-in-base64-out --payload {} /dev/stdout",
-        reach.function,
-        reach.region,
-        quoted(event)
-    )
-}
-
-/// As a shell takes it.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// SNS takes fewer than 100 characters, and only ASCII.
