@@ -17,6 +17,7 @@ pub mod words;
 pub mod approval;
 pub mod aws;
 pub mod body;
+pub mod checks;
 pub mod client_tools;
 pub mod config;
 pub mod error;

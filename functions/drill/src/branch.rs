@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::Serialize;
+use shared::checks::session::{Session, Unanswered, qualified, texts};
 use shared::config::read_policy;
 use shared::database_url::DatabaseUrl;
 use shared::key::Key;
@@ -20,11 +21,9 @@ use crate::check::{ask_assertions, ask_tables, asked};
 use crate::checks::branch::{Tables, reachable, tables};
 use crate::checks::{CheckResult, Status};
 use crate::error::DrillError;
-use crate::inspect::{qualified, texts};
 use crate::record::{EVIDENCE_BYTES_MAX, json, put};
 use crate::request::{BranchItem, Examine, Lent, RecordBranch};
 use crate::restoring::{aside, until};
-use crate::session::{Session, Unanswered};
 use crate::steps::StepsError;
 use crate::{Function, Invocation};
 

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
+use shared::checks::session::{NO_TIME, share};
 use shared::policy::{HttpCheck, Method};
 use shared::secret::{Header, Secrets};
 
 use crate::checks::address::{self, Destination};
 use crate::checks::application::Answer;
-use crate::session::{NO_TIME, share};
 
 const TIMEOUT_MAX: Duration = Duration::from_secs(30);
 const BODY_BYTES_MAX: usize = 1 << 20;

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::Serialize;
 use shared::archive::TableOfContents;
+use shared::checks::queries;
+use shared::checks::session::share;
 use shared::client_tools;
 use shared::database_url::DatabaseUrl;
 use shared::manifest::Manifest;
@@ -21,9 +23,8 @@ use crate::checks::{
 use crate::error::DrillError;
 use crate::request::DrillItem;
 use crate::restoring::{aside, fail, open_backup, until};
-use crate::session::share;
 use crate::steps::{self, Plan, StepOutcome, Steps};
-use crate::{Function, Invocation, call, earlier, inspect, queries};
+use crate::{Function, Invocation, call, earlier, inspect};
 
 /// `pg_dump` that shows no sign of life for that long is ended.
 const STALL: Duration = Duration::from_secs(120);

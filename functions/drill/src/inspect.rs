@@ -2,13 +2,12 @@
 
 use std::time::Instant;
 
-use shared::archive::quote_ident;
+use shared::checks::session::{Session, Unanswered, qualified, quoted, texts};
 use shared::database_url::DatabaseUrl;
-use shared::pg::{PgError, Row};
+use shared::pg::PgError;
 
 use crate::checks::CheckCode;
 use crate::checks::state::{Constraint, OwnedSequence, State};
-use crate::session::{Session, Unanswered};
 
 /// `pg_database.datcollversion` exists from it on.
 const COLLATION_VERSIONS: u32 = 150_000;
@@ -48,15 +47,6 @@ fn extensions(session: &mut Session, state: &mut State) -> Result<(), Unanswered
         state.extensions.insert(name, version);
     }
     Ok(())
-}
-
-/// Exactly `N` texts; NULL and what is not there are empty.
-pub fn texts<const N: usize>(row: Row) -> [String; N] {
-    let mut values = row.into_iter();
-    std::array::from_fn(|_| {
-        let value = values.next().flatten().unwrap_or_default();
-        String::from_utf8_lossy(&value).into_owned()
-    })
 }
 
 fn indexes(session: &mut Session, state: &mut State) -> Result<(), Unanswered> {
@@ -237,12 +227,4 @@ fn collations(session: &mut Session, state: &mut State) -> Result<(), Unanswered
         state.collation_version = Some(version).filter(|it| !it.is_empty());
     }
     Ok(())
-}
-
-pub fn qualified(schema: &str, name: &str) -> String {
-    format!("{}.{}", quoted(schema), quoted(name))
-}
-
-pub fn quoted(name: &str) -> String {
-    String::from_utf8_lossy(&quote_ident(name.as_bytes())).into_owned()
 }

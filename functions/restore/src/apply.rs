@@ -157,7 +157,11 @@ impl Function {
         first: &Consumed,
         by: &str,
     ) -> Result<(), RestoreFailed> {
-        let is_closed = self.approvals.read::<Closed>(&plan.plan_id).await?.is_some();
+        let is_closed = self
+            .approvals
+            .read::<Closed>(&plan.plan_id)
+            .await?
+            .is_some();
         if first.by == by && !is_closed {
             return Ok(());
         }

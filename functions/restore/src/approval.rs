@@ -83,8 +83,18 @@ impl Function {
                 expected: plan.target_name,
             });
         }
-        let is_decided = self.approvals.read::<Decision>(&plan.plan_id).await?.is_some();
-        if !is_decided && self.approvals.read::<Closed>(&plan.plan_id).await?.is_some() {
+        let is_decided = self
+            .approvals
+            .read::<Decision>(&plan.plan_id)
+            .await?
+            .is_some();
+        if !is_decided
+            && self
+                .approvals
+                .read::<Closed>(&plan.plan_id)
+                .await?
+                .is_some()
+        {
             return Err(RestoreFailed::Closed(plan.plan_id));
         }
         let decided = self.decide(invocation, &plan, true, request.operator);

@@ -1,15 +1,14 @@
-//! Asks the restored database what the configuration wants to know of it.
+//! Asks a database what the configuration wants to know of it.
 
 use std::time::Instant;
 
 use jiff::Timestamp;
-use shared::database_url::DatabaseUrl;
-use shared::pg::PgError;
-use shared::policy::{SqlAssertion, TableExpectation};
 
-use crate::checks::{assertion, table};
-use crate::inspect::{qualified, quoted, texts};
-use crate::session::{Session, Unanswered};
+use super::session::{Session, Unanswered, qualified, quoted, texts};
+use super::{assertion, table};
+use crate::database_url::DatabaseUrl;
+use crate::pg::PgError;
+use crate::policy::{SqlAssertion, TableExpectation};
 
 /// Every table's answer, with how long it took.
 pub fn tables(

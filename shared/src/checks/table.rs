@@ -1,9 +1,9 @@
 //! How many rows a table must have at least, and how fresh they must be. Pure.
 
-use shared::manifest::QualifiedName;
-use shared::policy::{Priority, TableExpectation};
-use shared::verdict::Code;
-use shared::words::grouped;
+use crate::manifest::QualifiedName;
+use crate::policy::{Priority, TableExpectation};
+use crate::verdict::Code;
+use crate::words::grouped;
 
 use super::{CheckCode, CheckResult, Subject};
 
@@ -64,7 +64,7 @@ fn fresh(
     match age {
         Ok(Some(seconds)) if *seconds < -AHEAD_SECONDS_MAX => {
             let ahead = jiff::SignedDuration::from_secs(seconds.saturating_neg());
-            let ahead = shared::words::duration(ahead);
+            let ahead = crate::words::duration(ahead);
             let says = format!("the newest is from {ahead} after the backup");
             subject.failed(says, Vec::new())
         }
@@ -79,10 +79,7 @@ fn fresh(
 
 fn old(seconds: i64) -> String {
     let duration = jiff::SignedDuration::from_secs(seconds.max(0));
-    format!(
-        "{} older than the backup",
-        shared::words::duration(duration)
-    )
+    format!("{} older than the backup", crate::words::duration(duration))
 }
 
 /// The table that an expectation is of.

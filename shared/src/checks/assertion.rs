@@ -1,7 +1,7 @@
 //! A configured query of one value, held against what it must be. Pure.
 
-use shared::policy::SqlAssertion;
-use shared::verdict::Code;
+use crate::policy::SqlAssertion;
+use crate::verdict::Code;
 
 use super::{CheckCode, CheckResult, Subject};
 
@@ -67,7 +67,7 @@ pub fn statement(query: &str) -> String {
 mod tests {
     use super::*;
     use crate::checks::Status;
-    use shared::policy::Priority;
+    use crate::policy::Priority;
 
     fn check(answer: &Answer) -> (Status, String) {
         let expected = SqlAssertion {

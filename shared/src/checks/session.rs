@@ -1,9 +1,10 @@
-//! Asks the restored database one question after the other, each within its share of the time.
+//! Asks a database one question after the other, each within its share of the time.
 
 use std::time::{Duration, Instant};
 
-use shared::database_url::DatabaseUrl;
-use shared::pg::{Connection, PgError, Row, ServerError};
+use crate::archive::quote_ident;
+use crate::database_url::DatabaseUrl;
+use crate::pg::{Connection, PgError, Row, ServerError};
 
 /// The server's own word of a time that is up comes before ours.
 const GRACE: Duration = Duration::from_secs(2);
@@ -121,6 +122,23 @@ impl Session {
             self.connection = Some(connection);
         }
     }
+}
+
+/// Exactly `N` texts; NULL and what is not there are empty.
+pub fn texts<const N: usize>(row: Row) -> [String; N] {
+    let mut values = row.into_iter();
+    std::array::from_fn(|_| {
+        let value = values.next().flatten().unwrap_or_default();
+        String::from_utf8_lossy(&value).into_owned()
+    })
+}
+
+pub fn qualified(schema: &str, name: &str) -> String {
+    format!("{}.{}", quoted(schema), quoted(name))
+}
+
+pub fn quoted(name: &str) -> String {
+    String::from_utf8_lossy(&quote_ident(name.as_bytes())).into_owned()
 }
 
 fn unanswered(error: PgError, share: Duration) -> Unanswered {
