@@ -16,6 +16,7 @@ pub mod ownership;
 mod pace;
 pub mod plan;
 mod projects;
+mod recover;
 mod retry;
 mod transport;
 
@@ -36,6 +37,7 @@ pub use ensure::{Ensured, Removed};
 pub use error::NeonError;
 use pace::Pace;
 pub use projects::NewProject;
+pub use recover::{InPlace, Past};
 
 /// Where the API is. `https`; plain `http` to this machine only, where a stand-in may listen.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -149,10 +149,12 @@ fn fate(rules: &Rules<'_>, all: &Branches, branch: &Branch, mark: &Mark) -> Fate
         Class::Rehearsal if mark.note(KEEP).is_some() => {
             Fate::Keep("somebody asked for it to be kept until it expires".to_owned())
         }
-        Class::DumpSource | Class::Probe | Class::Drill | Class::Rehearsal if age > LEFTOVER => {
+        Class::DumpSource | Class::Probe | Class::Drill | Class::Rehearsal | Class::Recovery
+            if age > LEFTOVER =>
+        {
             Fate::Delete("it was left by a run that is over".to_owned())
         }
-        Class::DumpSource | Class::Probe | Class::Drill | Class::Rehearsal => {
+        Class::DumpSource | Class::Probe | Class::Drill | Class::Rehearsal | Class::Recovery => {
             Fate::Keep("a run may still need it".to_owned())
         }
         Class::Daily => aged(all, branch, mark, (age, days_max(rules.keep.daily_days))),
@@ -417,8 +419,9 @@ mod tests {
                 Class::Restore,
                 Class::Drill,
                 Class::Rehearsal,
+                Class::Recovery,
             ];
-            let class = classes[usize::try_from(self.roll(8)).unwrap()];
+            let class = classes[usize::try_from(self.roll(9)).unwrap()];
             let mut branch = own(class, &format!("k{n}"), self.roll(200) as f64 - 1.0);
             match self.roll(11) {
                 0 => branch.name.push('x'),
@@ -484,7 +487,7 @@ mod tests {
                 match mark.class {
                     Class::Daily | Class::Weekly => assert!(survives(mark.class), "{all:?}"),
                     Class::PreDeploy => assert!(branch.expires_at.is_some()),
-                    Class::DumpSource | Class::Probe | Class::Drill => {}
+                    Class::DumpSource | Class::Probe | Class::Drill | Class::Recovery => {}
                     Class::Rehearsal => assert!(mark.note(KEEP).is_none()),
                     Class::Restore => panic!("a restored branch"),
                 }

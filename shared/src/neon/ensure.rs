@@ -49,7 +49,7 @@ impl Project {
                 checked(branch, new, true)
             }
             Err(error) if error.is_unknown() || error.is_conflict() => {
-                match self.look_for(&new.mark).await? {
+                match self.look_for(&new.mark.branch_name()).await? {
                     Some(found) => self.adopt(found, new, error.is_unknown()).await,
                     None => Err(error),
                 }
@@ -60,17 +60,20 @@ impl Project {
 
     /// The branch that has this mark's name, whoever's it is.
     pub async fn find(&self, mark: &Mark) -> Result<Option<Branch>, NeonError> {
-        let name = mark.branch_name();
-        let listed = self.list_branches(Some(&name)).await?;
-        Ok(listed.named(&name).cloned())
+        self.find_named(&mark.branch_name()).await
     }
 
-    async fn look_for(&self, mark: &Mark) -> Result<Option<Branch>, NeonError> {
+    async fn find_named(&self, name: &str) -> Result<Option<Branch>, NeonError> {
+        let listed = self.list_branches(Some(name)).await?;
+        Ok(listed.named(name).cloned())
+    }
+
+    pub(super) async fn look_for(&self, name: &str) -> Result<Option<Branch>, NeonError> {
         for look in 0..LOOKS {
             if look > 0 {
                 tokio::time::sleep(LOOK_PAUSE).await;
             }
-            if let Some(found) = self.find(mark).await? {
+            if let Some(found) = self.find_named(name).await? {
                 return Ok(Some(found));
             }
         }

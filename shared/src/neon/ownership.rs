@@ -39,13 +39,15 @@ pub enum Class {
     /// A migration is tried on it: `rehearsal-20261121T023000Z-0a1b2c3d`. With the note
     /// `keep` it is a person's to look at until it expires.
     Rehearsal,
+    /// Serves one recovery of production: `lifeboat-recover-app-20261121T030501Z-8f3a2c19d0b4`.
+    Recovery,
 }
 
 /// The note of a rehearsal's branch that outlives it.
 pub const KEEP: &str = "keep";
 
 impl Class {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Daily,
         Self::Weekly,
         Self::PreDeploy,
@@ -54,6 +56,7 @@ impl Class {
         Self::Restore,
         Self::Drill,
         Self::Rehearsal,
+        Self::Recovery,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -66,13 +69,14 @@ impl Class {
             Self::Restore => "restore",
             Self::Drill => "drill",
             Self::Rehearsal => "rehearsal",
+            Self::Recovery => "recovery",
         }
     }
 
     /// Whether it only serves something that is going on.
     pub fn is_temporary(self) -> bool {
         match self {
-            Self::DumpSource | Self::Probe | Self::Drill | Self::Rehearsal => true,
+            Self::DumpSource | Self::Probe | Self::Drill | Self::Rehearsal | Self::Recovery => true,
             Self::Daily | Self::Weekly | Self::PreDeploy | Self::Restore => false,
         }
     }
@@ -98,7 +102,7 @@ impl FromStr for Class {
 pub struct Mark {
     pub class: Class,
     pub database: DatabaseName,
-    /// A date, the name of a deployment, or the id of a backup or drill: with class and database it makes the
+    /// A date, the name of a deployment, the id of a backup, a drill or a plan: with class and database it makes the
     /// branch's name, so the same work always has the same branch.
     pub key: String,
     notes: BTreeMap<String, String>,
@@ -140,6 +144,7 @@ impl Mark {
             Class::Restore => format!("restore-{key}"),
             Class::Drill => format!("drill-{key}"),
             Class::Rehearsal => format!("rehearsal-{key}"),
+            Class::Recovery => format!("lifeboat-recover-{database}-{key}"),
         }
     }
 

@@ -1,0 +1,128 @@
+//! Puts production back to a moment of its own history, once.
+
+use jiff::Timestamp;
+use reqwest::Method;
+use serde_json::{Map, Value};
+
+use super::answers::Changed;
+use super::transport::Call;
+use super::{Branch, NeonError, Operation, Point, Project};
+
+const DOING: &str = "restore production";
+
+/// Which branch, to which point of its own history, and the name under which it is kept as it
+/// is now. No other branch has that name, so the restore can happen once only.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InPlace {
+    pub branch_id: String,
+    pub point: Past,
+    pub preserve_under: String,
+}
+
+/// A point in the history of a branch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Past {
+    Time(Timestamp),
+    /// Such as `0/1AA6408`.
+    Lsn(String),
+}
+
+impl From<Past> for Point {
+    fn from(past: Past) -> Self {
+        match past {
+            Past::Time(at) => Self::Time(at),
+            Past::Lsn(lsn) => Self::Lsn(lsn),
+        }
+    }
+}
+
+impl InPlace {
+    fn body(&self) -> Value {
+        let (name, point) = match &self.point {
+            Past::Time(at) => ("source_timestamp", at.to_string()),
+            Past::Lsn(lsn) => ("source_lsn", lsn.clone()),
+        };
+        let fields = [
+            ("source_branch_id", self.branch_id.clone()),
+            (name, point),
+            ("preserve_under_name", self.preserve_under.clone()),
+        ];
+        let fields = fields.map(|(name, value)| (name.to_owned(), value.into()));
+        Value::Object(Map::from_iter(fields))
+    }
+}
+
+impl Project {
+    /// Sends the restore at most once, and returns when production answers again.
+    ///
+    /// When the answer is lost, the name under which the old state is kept is looked for: it is
+    /// there if, and only if, the restore was done. If it does not show, the error says so, and
+    /// whoever calls again looks for it first.
+    pub async fn restore_in_place(&self, wanted: &InPlace) -> Result<(), NeonError> {
+        match self.post_restore(wanted).await {
+            Ok(operations) => self.finish(DOING, &operations).await,
+            Err(error) if error.is_unknown() || error.is_conflict() => {
+                match self.look_for(&wanted.preserve_under).await? {
+                    Some(_) => self.settle_production().await,
+                    None => Err(error),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits for what still goes on at production, whatever its id is by now.
+    pub async fn settle_production(&self) -> Result<(), NeonError> {
+        let all = self.branches().await?;
+        let production = all.default_branch();
+        let production = production.ok_or_else(|| NeonError::NoDefaultBranch {
+            project: self.id().to_string(),
+        })?;
+        let operations = self.operations_at(DOING, &production.id).await?;
+        self.finish(DOING, &operations).await
+    }
+
+    async fn post_restore(&self, wanted: &InPlace) -> Result<Vec<Operation>, NeonError> {
+        let path = self.path(&format!("/branches/{}/restore", wanted.branch_id));
+        let call = Call::change(DOING, Method::POST, path).body(wanted.body());
+        let answer: Option<Changed> = self.send(&call).await?;
+        let answer = answer.ok_or_else(|| NeonError::Missing {
+            doing: DOING,
+            what: format!("the branch {}", wanted.branch_id),
+        })?;
+        Ok(answer.operations)
+    }
+
+    /// The direct endpoint of production, as `role`. No password of production is ever reset.
+    pub async fn production_uri(
+        &self,
+        production: &Branch,
+        role: &str,
+        database: &str,
+    ) -> Result<super::ConnectionUri, NeonError> {
+        self.ask_uri(&production.id, role, database).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_restore_names_its_point_and_what_the_old_state_is_kept_as() {
+        let wanted = InPlace {
+            branch_id: "br-main".to_owned(),
+            point: Past::Time("2026-11-21T02:30:00Z".parse().unwrap()),
+            preserve_under: "main-before-20261121T030501Z".to_owned(),
+        };
+        let expected = json!({"source_branch_id": "br-main", "source_timestamp": "2026-11-21T02:30:00Z",
+            "preserve_under_name": "main-before-20261121T030501Z"});
+        assert_eq!(wanted.body(), expected);
+        let lsn = InPlace {
+            point: Past::Lsn("0/1AA6408".to_owned()),
+            ..wanted
+        };
+        assert_eq!(lsn.body()["source_lsn"], "0/1AA6408");
+    }
+}
