@@ -17,8 +17,8 @@ pub use drill::{
     TableExpectation,
 };
 pub use neon::{
-    BranchDrill, ComputeUnits, InvalidComputeUnits, InvalidProjectId, KeepBranches, NeonPolicy,
-    NeonPolicyError, ProjectId, Recurring,
+    BranchDrill, ComputeUnits, HookName, InvalidComputeUnits, InvalidHookName, InvalidProjectId,
+    KeepBranches, NeonPolicy, NeonPolicyError, ProjectId, Recurring,
 };
 pub use target::{InvalidTargetName, RestorePolicy, TargetName, TargetPolicy};
 

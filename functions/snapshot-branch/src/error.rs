@@ -13,6 +13,7 @@ use shared::secret::SecretError;
 use shared::store::StoreError;
 
 use crate::diagnostic;
+use crate::recover::error::RecoveryError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BranchesError {
@@ -78,6 +79,8 @@ pub enum BranchesError {
         #[source]
         source: NeonError,
     },
+    #[error(transparent)]
+    Recovery(RecoveryError),
     #[error("write the evidence")]
     Evidence(#[source] StoreError),
     #[error("write the evidence as JSON")]
@@ -87,6 +90,12 @@ pub enum BranchesError {
 impl From<NeonError> for BranchesError {
     fn from(error: NeonError) -> Self {
         Self::Neon(error)
+    }
+}
+
+impl From<RecoveryError> for BranchesError {
+    fn from(error: RecoveryError) -> Self {
+        Self::Recovery(error)
     }
 }
 
@@ -107,6 +116,7 @@ impl BranchesError {
             Self::Secret(source) if source.is_transient() => Name::Transient,
             Self::Secret(_) => Name::Refused,
             Self::Neon(source) | Self::NotAllDeleted { source, .. } => source.name(),
+            Self::Recovery(source) => source.name(),
             Self::Evidence(source) => source.name(),
             Self::Branch(source) if source.is_transient() => Name::Transient,
             Self::Branch(_) => Name::Refused,

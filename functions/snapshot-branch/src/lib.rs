@@ -1,5 +1,6 @@
 //! Neon's branches: snapshot branches by class, their rotation, the temporary branch that a
-//! dump reads, and whether the project is as its policy wants it.
+//! dump reads, whether the project is as its policy wants it, and production put back to an
+//! earlier moment.
 //!
 //! gather (project, branches, annotations) → decide (pure: what to make, what to delete, what
 //! is wrong) → act (one branch at a time, each found by its name before it is made) → report.
@@ -15,6 +16,7 @@ pub mod new_project;
 pub mod plan_branches;
 pub mod posture;
 pub mod reach;
+pub mod recover;
 pub mod rehearse;
 pub mod request;
 pub mod restore_branch;
@@ -27,11 +29,12 @@ use std::time::Instant;
 use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::Diagnostic;
 use serde_json::Value;
+use shared::approval::Approvals;
 use shared::backup::DatabaseName;
 use shared::config::{ConfigError, layer_root, read_policy, required};
 use shared::error::{Name, chain};
 use shared::neon::{ApiUrl, Neon, Project};
-use shared::policy::NeonPolicy;
+use shared::policy::{DatabasePolicy, DrillPolicy, NeonPolicy};
 use shared::secret::Secrets;
 use shared::store::Bucket;
 
@@ -42,12 +45,19 @@ use request::{DrillSource, DumpSource, Request};
 #[derive(Clone, Debug)]
 pub struct Config {
     pub vault_bucket: String,
+    pub work_bucket: String,
+    pub page_topic: String,
     /// Where the layer with `lifeboat.toml` is unpacked.
     pub layer_root: PathBuf,
     /// The IANA name of the time zone that dates and Sundays are in.
     pub time_zone: String,
     /// Where Neon's API is.
     pub neon_api_url: ApiUrl,
+    /// How long the plan of a recovery may wait for its approval.
+    pub plan_lifetime: SignedDuration,
+    /// Its own name and region, for the commands in messages.
+    pub function_name: String,
+    pub region: String,
 }
 
 impl Config {
@@ -55,11 +65,21 @@ impl Config {
     ///
     /// A setting that is missing or does not parse.
     pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let minutes: f64 = required(&var, "PLAN_LIFETIME_MINUTES")?;
+        let lifetime = SignedDuration::try_from_secs_f64(minutes * 60.0);
         Ok(Self {
             vault_bucket: required(&var, "VAULT_BUCKET")?,
+            work_bucket: required(&var, "WORK_BUCKET")?,
+            page_topic: required(&var, "PAGE_TOPIC_ARN")?,
             layer_root: layer_root(&var),
             time_zone: required(&var, "TIME_ZONE")?,
             neon_api_url: required(&var, "NEON_API_URL")?,
+            plan_lifetime: lifetime.map_err(|source| ConfigError::Invalid {
+                name: "PLAN_LIFETIME_MINUTES",
+                source: source.into(),
+            })?,
+            function_name: required(&var, "AWS_LAMBDA_FUNCTION_NAME")?,
+            region: required(&var, "AWS_REGION")?,
         })
     }
 }
@@ -71,6 +91,7 @@ pub struct Function {
     pub vault: Bucket,
     pub secrets: Secrets,
     pub neon: Neon,
+    pub approvals: Approvals,
 }
 
 /// What is particular to one invocation.
@@ -101,6 +122,10 @@ pub struct Opened {
     pub database: DatabaseName,
     pub policy: NeonPolicy,
     pub project: Project,
+    /// What must hold of the database's rows.
+    pub drill: Option<DrillPolicy>,
+    /// Other databases that live in the same project.
+    pub neighbours: Vec<DatabaseName>,
 }
 
 impl Function {
@@ -126,6 +151,9 @@ impl Function {
             }
             Request::RestoreBranch(request) => {
                 answer(&Box::pin(restore_branch::restore(self, invocation, &request)).await?)
+            }
+            Request::Recover(request) => {
+                Ok(Box::pin(recover::handle(self, invocation, &request)).await?)
             }
             Request::DumpSource(DumpSource::Create(item)) => {
                 answer(&Box::pin(dump_source::create(self, invocation, &item)).await?)
@@ -162,9 +190,16 @@ impl Function {
         let neon = neon.ok_or_else(|| BranchesError::NoPolicy(database.clone()))?;
         let key = self.secrets.neon_key(&neon.project).await;
         let key = key.map_err(BranchesError::Secret)?;
+        let is_neighbour = |it: &&DatabasePolicy| {
+            let other = it.neon.as_ref();
+            it.name != *database && other.is_some_and(|it| it.project == neon.project)
+        };
+        let neighbours = policy.databases.iter().filter(is_neighbour);
         Ok(Opened {
             database: database.clone(),
             project: self.neon.project(&neon.project, key, invocation.deadline),
+            drill: configured.drill.clone(),
+            neighbours: neighbours.map(|it| it.name.clone()).collect(),
             policy: neon,
         })
     }

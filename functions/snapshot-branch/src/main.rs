@@ -5,7 +5,9 @@ use std::time::{Instant, SystemTime};
 use jiff::Timestamp;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
+use shared::approval::Approvals;
 use shared::config::process_env;
+use shared::key::PlanOf;
 use shared::neon::Neon;
 use shared::secret::Secrets;
 use shared::store::Bucket;
@@ -21,6 +23,12 @@ async fn main() -> Result<(), Error> {
         vault: Bucket::new(&aws, config.vault_bucket.clone()),
         secrets: Secrets::new(&aws),
         neon: Neon::new(config.neon_api_url.clone())?,
+        approvals: Approvals::new(
+            &aws,
+            PlanOf::Recovery,
+            config.work_bucket.clone(),
+            config.page_topic.clone(),
+        ),
         config,
     };
 

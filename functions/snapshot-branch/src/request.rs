@@ -2,16 +2,19 @@
 
 mod rehearse;
 
+use std::fmt;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 use lambda_runtime::Diagnostic;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::backup::{BackupItem, DatabaseName};
 use shared::error::Name;
 use shared::policy::{Recurring, TargetName};
 
 use crate::diagnostic;
+use crate::recover::request::Recover;
 pub use rehearse::Rehearse;
 use rehearse::RehearseEvent;
 
@@ -31,6 +34,7 @@ pub enum Request {
     RestoreBranch(RestoreBranch),
     Rehearse(Rehearse),
     NewProject(MakeProject),
+    Recover(Recover),
 }
 
 /// Makes a new branch of how things were; changes nothing that exists.
@@ -45,7 +49,7 @@ pub struct RestoreBranch {
     pub reason: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RestorePoint {
     /// Of production, within the restore window.
@@ -205,7 +209,7 @@ pub enum RequestError {
     #[error("the event is not one that snapshot-branch knows")]
     Malformed(#[source] serde_json::Error),
     #[error(
-        "the event has to hold exactly one of `create`, `deployed`, `rotate`, `posture`, `rehearse`, `new_project`, `dump_source`, `drill_source`, `restore_branch` and `plan_branches`; for example {{\"create\": {EXAMPLE}}}"
+        "the event has to hold exactly one of `create`, `deployed`, `rotate`, `posture`, `rehearse`, `new_project`, `dump_source`, `drill_source`, `restore_branch`, `recover` and `plan_branches`; for example {{\"create\": {EXAMPLE}}}"
     )]
     Ambiguous,
     #[error("`create` is not understood: {0}; for example {EXAMPLE}")]
@@ -218,6 +222,10 @@ pub enum RequestError {
     NewProject(&'static str),
     #[error("`drill_id` is not one that a drill has")]
     DrillId,
+    #[error(
+        "`recover` is not understood: {0}; the recover machine is started with {RESTORE_EXAMPLE}"
+    )]
+    Recover(&'static str),
 }
 
 const EXAMPLE: &str =
@@ -247,6 +255,7 @@ struct Event {
     restore_branch: Option<RestoreBranch>,
     rehearse: Option<RehearseEvent>,
     new_project: Option<MakeProject>,
+    recover: Option<Recover>,
 }
 
 impl Request {
@@ -273,6 +282,9 @@ impl Request {
             .as_ref()
             .map_or(Ok(()), MakeProject::check)?;
         let rehearse = event.rehearse.map(Rehearse::try_from).transpose()?;
+        if let Some(recover) = &event.recover {
+            recover.check().map_err(RequestError::Recover)?;
+        }
         let mut asked = [
             event.plan_branches.map(Self::PlanBranches),
             create.map(Self::Create),
@@ -284,6 +296,7 @@ impl Request {
             rehearse.map(Self::Rehearse),
             event.new_project.map(Self::NewProject),
             event.restore_branch.map(Self::RestoreBranch),
+            event.recover.map(Self::Recover),
         ]
         .into_iter()
         .flatten();
@@ -344,8 +357,19 @@ impl TryFrom<CreateEvent> for Create {
     }
 }
 
-impl RestoreBranch {
-    fn check(&self) -> Result<(), RequestError> {
+impl fmt::Display for RestorePoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time(at) => at.fmt(f),
+            Self::Lsn(lsn) => write!(f, "the position {lsn} of the log"),
+            Self::Branch(name) => write!(f, "the branch {name}"),
+        }
+    }
+}
+
+impl RestorePoint {
+    /// The error is what to write.
+    pub fn check(&self) -> Result<(), &'static str> {
         let is_half = |it: &str| {
             let is_hex = it
                 .bytes()
@@ -356,24 +380,32 @@ impl RestoreBranch {
             it.split_once('/')
                 .is_some_and(|(a, b)| is_half(a) && is_half(b))
         };
-        let wrong = match &self.point {
-            RestorePoint::Lsn(lsn) if !is_lsn(lsn) => "an `lsn` is written as 0/1AA6408",
-            RestorePoint::Branch(name) if name.is_empty() || !is_text(name) => {
-                "`branch` is the name of a branch"
+        match self {
+            Self::Lsn(lsn) if !is_lsn(lsn) => Err("an `lsn` is written as 0/1AA6408"),
+            Self::Branch(name) if name.is_empty() || !is_text(name) => {
+                Err("`branch` is the name of a branch")
             }
-            _ if self.by.trim().is_empty() || !is_text(&self.by) => {
-                "`by` is your name, for the record"
-            }
-            _ if !self.reason.as_deref().is_none_or(is_text) => {
-                "`reason` is one line of at most 200 characters"
-            }
-            RestorePoint::Time(_) | RestorePoint::Lsn(_) | RestorePoint::Branch(_) => return Ok(()),
-        };
-        Err(RequestError::Restore(wrong))
+            Self::Time(_) | Self::Lsn(_) | Self::Branch(_) => Ok(()),
+        }
     }
 }
 
-fn is_text(text: &str) -> bool {
+impl RestoreBranch {
+    fn check(&self) -> Result<(), RequestError> {
+        self.point.check().map_err(RequestError::Restore)?;
+        if self.by.trim().is_empty() || !is_text(&self.by) {
+            return Err(RequestError::Restore("`by` is your name, for the record"));
+        }
+        match self.reason.as_deref().is_none_or(is_text) {
+            true => Ok(()),
+            false => Err(RequestError::Restore(
+                "`reason` is one line of at most 200 characters",
+            )),
+        }
+    }
+}
+
+pub fn is_text(text: &str) -> bool {
     text.chars().count() <= TEXT_CHARS_MAX && !text.chars().any(char::is_control)
 }
 

@@ -55,16 +55,16 @@ impl InPlace {
 impl Project {
     /// Sends the restore at most once, and returns when production answers again.
     ///
-    /// When the answer is lost, the name under which the old state is kept is looked for: it is
-    /// there if, and only if, the restore was done. If it does not show, the error says so, and
-    /// whoever calls again looks for it first.
+    /// When the answer is lost, the name under which the old state is kept is looked for: a root
+    /// branch has it if, and only if, the restore was done. If none shows, the error says so,
+    /// and whoever calls again looks for it first.
     pub async fn restore_in_place(&self, wanted: &InPlace) -> Result<(), NeonError> {
         match self.post_restore(wanted).await {
             Ok(operations) => self.finish(DOING, &operations).await,
             Err(error) if error.is_unknown() || error.is_conflict() => {
                 match self.look_for(&wanted.preserve_under).await? {
-                    Some(_) => self.settle_production().await,
-                    None => Err(error),
+                    Some(kept) if kept.parent_id.is_none() => self.settle_production().await,
+                    Some(_) | None => Err(error),
                 }
             }
             Err(error) => Err(error),

@@ -90,6 +90,43 @@ impl From<ComputeUnits> for f64 {
     }
 }
 
+/// A Lambda function of the user's own, by its name. The state machine that recovers production
+/// may invoke what begins with `lifeboat-hook-`, and nothing else of theirs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HookName(String);
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not the name of a hook: name the Lambda function lifeboat-hook-…, of letters, digits, - and _, at most 64 characters"
+)]
+pub struct InvalidHookName(String);
+
+impl HookName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for HookName {
+    type Error = InvalidHookName;
+
+    fn try_from(name: String) -> Result<Self, InvalidHookName> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let rest = name.strip_prefix("lifeboat-hook-").unwrap_or_default();
+        if rest.is_empty() || name.len() > 64 || !rest.chars().all(allowed) {
+            return Err(InvalidHookName(name));
+        }
+        Ok(Self(name))
+    }
+}
+
+impl From<HookName> for String {
+    fn from(name: HookName) -> Self {
+        name.0
+    }
+}
+
 /// Snapshot branches that the schedule makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -131,6 +168,10 @@ pub struct NeonPolicy {
     pub prove_freshness: bool,
     #[serde(default)]
     pub drill: BranchDrill,
+    /// Stops whoever writes, before a recovery of production; absent: nobody is stopped.
+    pub freeze_function: Option<HookName>,
+    /// Lets them go on, however the recovery ended.
+    pub unfreeze_function: Option<HookName>,
 }
 
 /// How the monthly drill of a branch is held, and how long each part may take.
@@ -211,6 +252,10 @@ pub enum NeonPolicyError {
     #[error("{0} is empty: write the name that the Neon console shows")]
     Empty(&'static str),
     #[error(
+        "freeze_function stops writes, and nothing would let them go on: write unfreeze_function, too"
+    )]
+    FrozenForGood,
+    #[error(
         "the project {project} has its snapshot branches from {other} already, and they hold all of the project's databases: write create = [] here"
     )]
     Shared { project: ProjectId, other: String },
@@ -270,6 +315,9 @@ impl NeonPolicy {
                     range,
                 });
             }
+        }
+        if self.freeze_function.is_some() && self.unfreeze_function.is_none() {
+            return Err(NeonPolicyError::FrozenForGood);
         }
         for (name, value) in [("role", &self.role), ("database", &self.database)] {
             if value.trim().is_empty() {
@@ -334,6 +382,14 @@ mod tests {
             ("[keep]\nmonthly_days = 6", "unknown field `monthly_days`"),
             ("[drill]\ndays_back = 31", "drill.days_back = 31 is out of"),
             ("[drill]\nseconds = 1", "unknown field `seconds`"),
+            (
+                "freeze_function = 'freeze'",
+                "name the Lambda function lifeboat-hook-",
+            ),
+            (
+                "freeze_function = 'lifeboat-hook-a'",
+                "write unfreeze_function, too",
+            ),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(expected), "{text}\n{error}");

@@ -1,0 +1,178 @@
+//! Compares, clears away, and writes down. All of it comes after writes go on again.
+
+use bytes::Bytes;
+use serde::Serialize;
+use shared::key::Key;
+use shared::neon::ownership::{Mark, Own};
+use shared::neon::{NewBranch, Point};
+use shared::store::StoreErrorKind;
+
+use super::error::RecoveryError;
+use super::outcome::{Closed, FORMAT, Known, Record, shortened};
+use super::plan::Plan;
+use super::promote::is_kept;
+use super::request::{Close, PlanId};
+use super::steps::{Compared, Promoted};
+use super::validate::branch_uri;
+use super::{Context, aside, candidate, compare, kept_copy};
+use crate::Opened;
+use crate::create::{ensure, whole_second};
+use crate::dump_source::EXPIRES_AFTER;
+use crate::error::BranchesError;
+
+/// The answer to `compare`.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Told {
+    /// False: production was not put back, so there is nothing to compare.
+    compared: bool,
+    tables: usize,
+}
+
+impl Context<'_> {
+    pub(super) async fn compare(&self, plan_id: &PlanId) -> Result<Told, BranchesError> {
+        let plan = self.plan_of(plan_id).await?;
+        let id = plan_id.as_str();
+        if let Some(compared) = self.read::<Compared>(id).await? {
+            let tables = compared.difference.tables.len();
+            return Ok(Told {
+                compared: true,
+                tables,
+            });
+        }
+        let Some(promoted) = self.read::<Promoted>(id).await? else {
+            return Ok(Told {
+                compared: false,
+                tables: 0,
+            });
+        };
+        let opened = self.open(&plan.request.database).await?;
+        let new = NewBranch {
+            parent_id: promoted.kept_id,
+            point: Point::Head,
+            mark: kept_copy(&plan),
+            compute: Some(opened.policy.dump_compute),
+            expires_at: Some(whole_second(self.invocation.now()) + EXPIRES_AFTER),
+        };
+        let kept = ensure(self.function, self.invocation, &opened, &new).await?;
+        let (role, database) = (&opened.policy.role, &opened.policy.database);
+        let kept = opened.project.connection_uri(&kept.own, role, database);
+        let kept = kept.await?.parse().map_err(RecoveryError::Uri)?;
+        let then = branch_uri(&opened, &plan).await?;
+        let then = then.parse().map_err(RecoveryError::Uri)?;
+        let until = self.until();
+        let difference = aside(move || compare::compare(&then, &kept, until)).await?;
+        let compared = Compared {
+            taken: self.taken(),
+            difference,
+        };
+        self.write_once(id, &compared).await?;
+        Ok(Told {
+            compared: true,
+            tables: compared.difference.tables.len(),
+        })
+    }
+
+    /// Safe to call again: the first answer stands.
+    pub(super) async fn close(&self, request: &Close) -> Result<Closed, BranchesError> {
+        let plan = self.plan_of(&request.plan_id).await?;
+        let id = request.plan_id.as_str();
+        if let Some(closed) = self.read::<Closed>(id).await? {
+            return Ok(closed);
+        }
+        let opened = self.open(&plan.request.database).await?;
+        let is_restored = is_kept(&plan, &opened.project.branches().await?);
+        let left = clear_away(&opened, &plan).await;
+        let close = Close {
+            failure: shortened(request.failure.clone()),
+            unfreeze_failure: shortened(request.unfreeze_failure.clone()),
+            compare_failure: shortened(request.compare_failure.clone()),
+            ..request.clone()
+        };
+        let (decision, prepared) = (self.read(id).await?, self.read(id).await?);
+        let (validated, promoted) = (self.read(id).await?, self.read(id).await?);
+        let (smoked, compared) = (self.read(id).await?, self.read(id).await?);
+        let known = Known {
+            plan: &plan,
+            close: &close,
+            decision: decision.as_ref(),
+            prepared: prepared.as_ref(),
+            validated: validated.as_ref(),
+            promoted: promoted.as_ref(),
+            is_restored,
+            smoked: smoked.as_ref(),
+            compared: compared.as_ref(),
+            left,
+        };
+        let mut closed = known.closed();
+        closed.evidence_key = self.keep(&known).await?;
+        tracing::info!(plan.plan_id, verdict = ?closed.verdict, is_restored, "closed a recovery");
+        let first = self.write_once(id, &closed).await?;
+        Ok(first.unwrap_or(closed))
+    }
+
+    /// Under a key that follows from the plan, so that a second try finds the first one's.
+    async fn keep(&self, known: &Known<'_>) -> Result<String, BranchesError> {
+        let (plan, close) = (known.plan, known.close);
+        let record = Record {
+            format: FORMAT,
+            check: "recovery",
+            plan_id: &plan.plan_id,
+            verdict: known.verdict(),
+            request: &plan.request,
+            plan,
+            decision: known.decision,
+            frozen_at: &close.frozen_at,
+            prepared: known.prepared,
+            validated: known.validated,
+            promoted: known.promoted,
+            is_restored: known.is_restored,
+            smoked: known.smoked,
+            unfrozen_at: &close.unfrozen_at,
+            compared: known.compared,
+            failure: &close.failure,
+            unfreeze_failure: &close.unfreeze_failure,
+            compare_failure: &close.compare_failure,
+            execution: &close.execution,
+            closed_at: self.invocation.now(),
+            lifeboat: env!("CARGO_PKG_VERSION"),
+        };
+        let key = Key::Evidence {
+            database: &plan.request.database,
+            at: plan.planned_at,
+            // The last part of a plan's id: no two plans of one second have the same.
+            nonce: plan.plan_id.rsplit('-').next().unwrap_or_default(),
+            file: "recovery.json",
+        }
+        .to_string();
+        let json = serde_json::to_vec_pretty(&record).map_err(BranchesError::Json)?;
+        match self.function.vault.put_once(&key, Bytes::from(json)).await {
+            Ok(_) => Ok(key),
+            Err(error) if matches!(error.kind, StoreErrorKind::AlreadyExists) => Ok(key),
+            Err(error) => Err(BranchesError::Evidence(error)),
+        }
+    }
+}
+
+/// What only served the recovery; the names of those that resist. They keep nobody from hearing
+/// how it ended: rotation removes them.
+async fn clear_away(opened: &Opened, plan: &Plan) -> Vec<String> {
+    let mut left = Vec::new();
+    for mark in [kept_copy(plan), candidate(plan)] {
+        if let Err(error) = remove(opened, &mark).await {
+            let error = shared::error::chain(&error);
+            tracing::warn!(error, branch = mark.branch_name(), "a branch is left");
+            left.push(mark.branch_name());
+        }
+    }
+    left
+}
+
+async fn remove(opened: &Opened, mark: &Mark) -> Result<(), BranchesError> {
+    // Somebody else's branch of that name is none that was left.
+    let found = opened.project.find(mark).await?;
+    let own = found.as_ref().and_then(Own::of);
+    if own.is_some_and(|it| it.mark().is_same(mark)) {
+        opened.project.remove(mark).await?;
+    }
+    Ok(())
+}
