@@ -110,7 +110,14 @@ fn functions_are_told_where_things_are_and_nothing_else() {
         ),
         (
             "SnapshotBranchFunction",
-            vec!["NEON_API_URL", "TIME_ZONE", "VAULT_BUCKET", "WORK_BUCKET"],
+            vec![
+                "NEON_API_URL",
+                "PAGE_TOPIC_ARN",
+                "PLAN_LIFETIME_MINUTES",
+                "TIME_ZONE",
+                "VAULT_BUCKET",
+                "WORK_BUCKET",
+            ],
         ),
         (
             "RestoreFunction",
@@ -202,6 +209,13 @@ fn the_commented_example_in_the_configuration_is_valid() {
     assert_eq!(policy.databases[0].connections, Some(4));
     // What is written as the default is the default.
     let neon = policy.databases[0].neon.clone().unwrap();
+    let hooks = (&neon.freeze_function, &neon.unfreeze_function);
+    assert!(matches!(hooks, (Some(_), Some(_))));
+    let neon = policy::NeonPolicy {
+        freeze_function: None,
+        unfreeze_function: None,
+        ..neon
+    };
     let required = "project = 'autumn-disk-484331'\nrole = 'neondb_owner'\ndatabase = 'neondb'";
     assert_eq!(neon, toml::from_str(required).unwrap());
     let drill = policy.databases[0].drill.as_ref().unwrap();

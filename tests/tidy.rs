@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 /// What decides, and therefore does nothing: values in, values out.
-const PURE: [&str; 85] = [
+const PURE: [&str; 91] = [
     "functions/alert/src/advice.rs",
     "functions/alert/src/branches.rs",
     "functions/alert/src/cause.rs",
     "functions/alert/src/drill.rs",
     "functions/alert/src/message.rs",
+    "functions/alert/src/production.rs",
     "functions/alert/src/recovery.rs",
     "functions/alert/src/redact.rs",
     "functions/drill/src/branch_drill.rs",
@@ -44,6 +45,11 @@ const PURE: [&str; 85] = [
     "functions/snapshot-branch/src/calendar.rs",
     "functions/snapshot-branch/src/posture.rs",
     "functions/snapshot-branch/src/reach.rs",
+    "functions/snapshot-branch/src/recover/difference.rs",
+    "functions/snapshot-branch/src/recover/outcome.rs",
+    "functions/snapshot-branch/src/recover/plan.rs",
+    "functions/snapshot-branch/src/recover/request.rs",
+    "functions/snapshot-branch/src/recover/words.rs",
     "functions/snapshot-branch/src/rotation.rs",
     "functions/verify/src/consistency.rs",
     "functions/verify/src/judge.rs",

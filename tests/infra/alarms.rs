@@ -24,7 +24,7 @@ fn every_alarm_pages_and_says_what_it_means() {
     for (name, alarm) in resources("AWS::CloudWatch::Alarm") {
         // It cannot tell a refused restore, or a wrong input, from what broke; the rule can, and pages.
         let topic = match name {
-            "DrillFailedAlarm" | "RestoreFailedAlarm" => "NoticeTopic",
+            "DrillFailedAlarm" | "RecoverFailedAlarm" | "RestoreFailedAlarm" => "NoticeTopic",
             _ => "PageTopic",
         };
         assert!(
@@ -57,6 +57,7 @@ fn a_run_of_any_machine_that_ends_badly_is_told_within_a_minute() {
         "BackupMachine",
         "BranchesMachine",
         "DrillMachine",
+        "RecoverMachine",
         "RestoreMachine",
         "WatchMachine",
     ] {
@@ -193,6 +194,14 @@ fn a_restore_that_a_person_ended_wakes_nobody() {
     let detail = &properties("FailedRestoresRule")["EventPattern"]["detail"];
     let expected = json!([{"anything-but": quiet}, {"exists": false}]);
     assert_eq!(detail["error"], expected);
+    // A recovery of production ends under the same names.
+    let recover: Value = serde_json::from_str(&super::text_of("infra/recover.asl.json")).unwrap();
+    let states = &recover["States"];
+    let ended = |name: &str| states[name]["Error"].clone();
+    assert_eq!(quiet[..2], ["NotPlanned", "HasObstacles"].map(ended));
+    let refused = &states["AwaitApproval"]["Catch"][0]["ErrorEquals"];
+    assert_eq!(*refused, json!([quiet[2]]));
+    assert_eq!(states["Expired"]["Result"]["Error"], quiet[3]);
     let all = &properties("FailedExecutionsRule")["EventPattern"]["detail"];
     assert!(all.get("error").is_none());
 }

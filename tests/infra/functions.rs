@@ -43,8 +43,9 @@ fn dump_creates_backups_and_can_do_nothing_else() {
     assert_eq!(may, expected.into());
 }
 
-/// It holds the keys that can delete a project's branches, so it holds nothing else: no backup,
-/// no database's password, and what it writes for dump, drill and restore it cannot read back.
+/// It holds the keys that can delete a project's branches and put production back, so it holds
+/// nothing else: no backup, no database's password, and what it writes for dump, drill and restore
+/// it cannot read back.
 #[test]
 fn snapshot_branch_opens_neon_and_nothing_else() {
     let may = may("SnapshotBranchFunctionRole");
@@ -54,14 +55,25 @@ fn snapshot_branch_opens_neon_and_nothing_else() {
         "kms:GenerateDataKey",
         "logs:CreateLogStream",
         "logs:PutLogEvents",
+        "s3:GetObject",
+        "s3:ListBucket",
         "s3:PutObject",
         "secretsmanager:CreateSecret",
         "secretsmanager:DeleteSecret",
         "secretsmanager:GetSecretValue",
         "secretsmanager:PutSecretValue",
+        "sns:Publish",
+        "states:SendTaskFailure",
+        "states:SendTaskSuccess",
     ];
     assert_eq!(names, expected);
-    assert_eq!(may["s3:PutObject"], ["VaultBucket/evidence/*"]);
+    let kept = ["VaultBucket/evidence/*", "WorkBucket/recoveries/*"];
+    assert_eq!(may["s3:PutObject"], kept);
+    assert_eq!(may["s3:GetObject"], kept[1..]);
+    for answer in ["states:SendTaskFailure", "states:SendTaskSuccess"] {
+        assert_eq!(may[answer].len(), 1);
+        assert!(may[answer][0].ends_with(":stateMachine:AWS::StackName}-recover"));
+    }
     let written = ["lifeboat/branch/*", "lifeboat/target/neon-*"];
     for (action, secrets) in [
         ("secretsmanager:GetSecretValue", &["lifeboat/neon/*"][..]),
@@ -174,6 +186,7 @@ fn the_first_path_segment_decides_who_writes() {
         ("VaultBucket/verdicts/*", "VerifyFunctionRole"),
         ("WorkBucket/drills/*", "DrillFunctionRole"),
         ("WorkBucket/plans/*", "RestoreFunctionRole"),
+        ("WorkBucket/recoveries/*", "SnapshotBranchFunctionRole"),
         ("WorkBucket/verify/*", "VerifyFunctionRole"),
     ];
     assert_eq!(

@@ -115,6 +115,7 @@ fn only_log_delivery_and_the_network_know_no_resource() {
         ("DrillMachineRole", "DeliverLogs"),
         ("DrillNetworkPolicy", "AttachNetwork"),
         ("DumpNetworkPolicy", "AttachNetwork"),
+        ("RecoverMachineRole", "DeliverLogs"),
         ("RestoreMachineRole", "DeliverLogs"),
         ("RestoreNetworkPolicy", "AttachNetwork"),
         ("WatchMachineRole", "DeliverLogs"),
@@ -193,6 +194,7 @@ fn machines_invoke_exactly_the_functions_they_use() {
         ("BackupMachineRole", "BackupMachine"),
         ("BranchesMachineRole", "BranchesMachine"),
         ("DrillMachineRole", "DrillMachine"),
+        ("RecoverMachineRole", "RecoverMachine"),
         ("RestoreMachineRole", "RestoreMachine"),
         ("WatchMachineRole", "WatchMachine"),
     ] {
@@ -212,6 +214,25 @@ fn machines_invoke_exactly_the_functions_they_use() {
             .collect();
         assert_eq!(used, may, "{machine}");
     }
+}
+
+/// What a machine may invoke beyond its own functions has a name of its own.
+#[test]
+fn only_the_recover_machine_invokes_functions_of_others_and_only_hooks() {
+    let mut others = Vec::new();
+    for (role, statement) in allowed() {
+        if actions(statement) == ["lambda:InvokeFunction"] {
+            let text = listed(&statement["Resource"]).into_iter();
+            let foreign = text.filter_map(|it| it["Fn::Sub"].as_str());
+            others.extend(foreign.map(|it| (role, it.to_owned())));
+        }
+    }
+    assert_eq!(others.len(), 1, "{others:?}");
+    assert_eq!(others[0].0, "RecoverMachineRole");
+    assert!(
+        others[0].1.ends_with(":function:lifeboat-hook-*"),
+        "{others:?}"
+    );
 }
 
 /// The vault's statements by their name.

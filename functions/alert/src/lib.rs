@@ -11,6 +11,7 @@ pub mod cause;
 mod drill;
 mod execution;
 pub mod message;
+pub mod production;
 pub mod recovery;
 pub mod redact;
 
@@ -80,6 +81,27 @@ enum Event {
     Missed(DrillMissed),
     #[serde(rename = "branches_failed")]
     Branches(BranchesFailed),
+    #[serde(rename = "recovery_ended")]
+    Production(RecoveryEnded),
+}
+
+/// A recovery of production, well or not; how much of it is known depends on how far it came.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecoveryEnded {
+    #[serde(default)]
+    database: Option<DatabaseName>,
+    #[serde(default)]
+    plan_id: Option<String>,
+    /// Absent: it ended well.
+    #[serde(default)]
+    failure: Option<Failure>,
+    #[serde(default)]
+    words: Option<String>,
+    #[serde(default)]
+    production: Option<String>,
+    /// The ARN of the state machine's execution.
+    execution: String,
 }
 
 /// Something about branches; or nothing failed, and the project is not as it should be.
@@ -219,6 +241,13 @@ impl Function {
                 };
                 (topic, self.of_branches(&failed, now).await)
             }
+            Event::Production(ended) => {
+                let topic = match ended.failure {
+                    Some(_) => &self.page_topic,
+                    None => &self.notice_topic,
+                };
+                (topic, of_production(&ended, now))
+            }
         };
         let publish = self.sns.publish().topic_arn(topic);
         let publish = publish.subject(&message.subject).message(message.body);
@@ -330,6 +359,20 @@ impl Function {
         }
         Ok(known)
     }
+}
+
+fn of_production(ended: &RecoveryEnded, now: Timestamp) -> Message {
+    let failure = ended.failure.as_ref();
+    production::compose(&production::Production {
+        database: ended.database.as_ref(),
+        plan_id: ended.plan_id.as_deref(),
+        error: failure.map(|it| it.error.as_str()),
+        cause: failure.and_then(|it| it.cause.as_deref()),
+        words: ended.words.as_deref(),
+        production: ended.production.as_deref(),
+        execution: &ended.execution,
+        noticed_at: now,
+    })
 }
 
 fn report_of(report: Option<&Value>) -> Option<Report> {

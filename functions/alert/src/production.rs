@@ -1,0 +1,161 @@
+//! The message about how a recovery of production ended: well, or not, and then first of all
+//! whether production was changed.
+
+use jiff::Timestamp;
+use shared::backup::DatabaseName;
+use shared::words;
+
+use crate::cause::Cause;
+use crate::execution::Execution;
+use crate::message::{Message, one_line_of_ascii};
+use crate::redact::redact;
+
+/// The machine's name for a hook that failed, whatever came of production.
+const UNFREEZE_FAILED: &str = "UnfreezeFailed";
+
+/// All that is known when the message is written.
+#[derive(Clone, Debug)]
+pub struct Production<'a> {
+    pub database: Option<&'a DatabaseName>,
+    pub plan_id: Option<&'a str>,
+    /// None: production was put back, and is good.
+    pub error: Option<&'a str>,
+    pub cause: Option<&'a str>,
+    /// The whole report; none when nobody could look.
+    pub words: Option<&'a str>,
+    /// What became of production.
+    pub production: Option<&'a str>,
+    pub execution: &'a str,
+    pub noticed_at: Timestamp,
+}
+
+pub fn compose(ended: &Production<'_>) -> Message {
+    let execution = Execution::read(ended.execution);
+    let cause = Cause::read(ended.cause);
+    let headline = headline(ended);
+    let mut blocks = vec![format!("Lifeboat: {headline}.")];
+    if let Some(error) = ended.error {
+        blocks.push(format!("What failed: {}\n{}", redact(error), cause.text));
+    }
+    blocks.push(facts(ended));
+    blocks.push(format!("Production: {}.", production(ended)));
+    blocks.extend(ended.words.map(redact));
+    blocks.push(format!("What to do now: {}", do_now(ended)));
+    if ended.error.is_some() {
+        let again = execution.start_command("<the input that the execution shows>");
+        blocks.push(format!("To plan again:\n    {again}"));
+    }
+    blocks.push(format!("The execution: {}", execution.link()));
+    Message {
+        subject: one_line_of_ascii(&format!("Lifeboat: {headline}")),
+        body: blocks.join("\n\n") + "\n",
+    }
+}
+
+fn headline(ended: &Production<'_>) -> String {
+    let database = ended.database.map_or("a database", |it| it.as_str());
+    match ended.error {
+        None => format!("production of {database} was put back"),
+        Some(UNFREEZE_FAILED) => format!("writes to {database} may STILL BE STOPPED"),
+        Some(_) => format!("the recovery of production of {database} FAILED"),
+    }
+}
+
+fn facts(ended: &Production<'_>) -> String {
+    let known = [
+        ("Database", ended.database.map(ToString::to_string)),
+        ("Plan", ended.plan_id.map(redact)),
+        ("Noticed", Some(words::time(ended.noticed_at))),
+    ];
+    let lines = known
+        .into_iter()
+        .filter_map(|(name, value)| Some(format!("{name}: {}", value?)));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn production(ended: &Production<'_>) -> String {
+    match (ended.production, ended.plan_id) {
+        (Some(production), _) => redact(production),
+        (None, None) => "it was not changed: it failed before there was a plan".to_owned(),
+        (None, Some(_)) => "nobody could look whether it was changed. It was, if the Neon project has the branch that the plan names under \"Kept as\"; nothing is lost in either case".to_owned(),
+    }
+}
+
+fn do_now(ended: &Production<'_>) -> &'static str {
+    match ended.error {
+        None => {
+            "look at what changed since, above; rows that are missed are in the branch that was kept. Delete that branch when nobody needs it any more."
+        }
+        Some(UNFREEZE_FAILED) => {
+            "let writes go on by hand, as the unfreeze hook would, once production is as you want it; its log says why it failed."
+        }
+        Some("Refused") => {
+            "change what the text above asks for, and plan again. Where production was put back and is not good, docs/RUNBOOK.md has the way back (\"Undo a recovery\")."
+        }
+        Some("Transient" | "OutOfTime") => {
+            "see whether Neon is well (its status page) and what the project's operations in its console say. Then plan again, or do it by hand: docs/RUNBOOK.md, \"A: inside the provider's window\"."
+        }
+        Some(_) => {
+            "open the execution below and the log of the function or the hook that failed. By hand: docs/RUNBOOK.md, \"A: inside the provider's window\"."
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(error: Option<&str>, production: Option<&str>) -> String {
+        let app: DatabaseName = "app".parse().unwrap();
+        let message = compose(&Production {
+            database: Some(&app),
+            plan_id: Some("20261121T030501Z-8f3a2c19d0b4"),
+            error,
+            cause: Some(r#"{"errorType":"X","errorMessage":"no: postgres://u:CANARY@h/db"}"#),
+            words: Some("FAILED: production of app"),
+            production,
+            execution: "arn:aws:states:eu-central-1:123456789012:execution:lifeboat-recover:a-1",
+            noticed_at: "2026-11-21T03:25:30Z".parse().unwrap(),
+        });
+        assert!(!message.body.contains("CANARY"), "{}", message.body);
+        assert!(message.subject.len() < 100);
+        format!("{}\n{}", message.subject, message.body)
+    }
+
+    #[test]
+    fn a_good_end_says_where_what_production_was_is_kept() {
+        let text = body(None, Some("production WAS put back"));
+        for words in [
+            "Lifeboat: production of app was put back\n",
+            "Production: production WAS put back.",
+            "rows that are missed are in the branch",
+        ] {
+            assert!(text.contains(words), "{words}\n{text}");
+        }
+        assert!(!text.contains("start-execution"));
+    }
+
+    #[test]
+    fn a_bad_end_says_first_whether_production_was_changed() {
+        let text = body(Some("Refused"), Some("production was NOT changed"));
+        for words in [
+            "the recovery of production of app FAILED",
+            "What failed: Refused\nno: postgres://u:***@h/db",
+            "Production: production was NOT changed.",
+            "stateMachine:lifeboat-recover",
+        ] {
+            assert!(text.contains(words), "{words}\n{text}");
+        }
+        let unknown = body(Some("Failed"), None);
+        assert!(unknown.contains("nobody could look"), "{unknown}");
+    }
+
+    #[test]
+    fn writes_that_may_be_stopped_are_the_headline() {
+        let text = body(Some("UnfreezeFailed"), Some("production was NOT changed"));
+        assert!(
+            text.starts_with("Lifeboat: writes to app may STILL BE STOPPED"),
+            "{text}"
+        );
+    }
+}
