@@ -13,6 +13,7 @@ mod drill;
 mod dump_source;
 mod faults;
 mod new_project;
+mod recover;
 mod rehearsal;
 mod stage;
 mod standin;

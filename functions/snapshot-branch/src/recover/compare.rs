@@ -43,7 +43,7 @@ const TABLES: &str = "
     ORDER BY 1, 2, a.attnum";
 
 /// Blocks. Of lost connections only is it an error.
-pub fn compare(
+pub(super) fn compare(
     then: &DatabaseUrl,
     kept: &DatabaseUrl,
     until: Instant,

@@ -10,6 +10,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::sync::broadcast;
 
@@ -121,6 +122,15 @@ impl Cloud {
     /// What the template says of a function; by logical id, name or binary.
     pub fn function(&self, function: &str) -> Option<&FunctionSpec> {
         self.inner.host.spec(function)
+    }
+
+    /// Answers for a function of a user's own, which is invoked by that name.
+    pub fn hook(
+        &self,
+        name: &str,
+        answer: impl Fn(Value) -> Result<Value, String> + Send + Sync + 'static,
+    ) {
+        self.inner.host.add_hook(name, answer);
     }
 
     pub fn home(&self) -> &Path {

@@ -1,0 +1,337 @@
+//! Production put back to an earlier moment, through its state machine, with a person's approval.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use localcloud::neon::{NeonFault, NeonFaultAction, ProjectOptions};
+use localcloud::{Execution, Target};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::stage::Stage;
+
+const SEED: &str = "
+    CREATE TABLE orders (id int PRIMARY KEY, note text);
+    INSERT INTO orders VALUES (1, 'one'), (2, 'two'), (3, 'three');
+    CREATE TABLE parts (a int, b text, PRIMARY KEY (b, a));
+    INSERT INTO parts VALUES (1, E'tab\\tand\\nline'), (1, 'ä'), (2, '');
+    CREATE TABLE log (line text);
+    INSERT INTO log VALUES ('one'), ('two')";
+
+/// Two rows more, one gone, one another; and a table that was not there.
+const INCIDENT: &str = "
+    INSERT INTO orders VALUES (4, 'four'), (10, 'ten');
+    DELETE FROM orders WHERE id = 1;
+    UPDATE orders SET note = 'changed' WHERE id = 2;
+    INSERT INTO log VALUES ('three');
+    CREATE TABLE made AS SELECT generate_series(1, 7) AS i";
+
+const ORDERS: &str = "SELECT string_agg(id || '=' || note, ' ' ORDER BY id) FROM orders";
+const NOW: &str =
+    "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+
+/// Production with an incident behind it, and hooks that write down what they are told.
+struct Incident {
+    stage: Stage,
+    /// The last good moment.
+    before: String,
+    hooks: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Incident {
+    /// `freeze` is what the freeze hook answers; `policy` are further lines after `[database.neon]`.
+    async fn new(name: &'static str, freeze: Result<(), &'static str>, policy: &str) -> Self {
+        let seeded = ProjectOptions {
+            seed: SEED.to_owned(),
+            age: Duration::from_secs(7_200),
+            history_retention_seconds: Some(86_400),
+            ..ProjectOptions::default()
+        };
+        let hooks_of_it = format!(
+            "dump_compute = 0.25\nfreeze_function = \"lifeboat-hook-freeze-{name}\"\n\
+             unfreeze_function = \"lifeboat-hook-unfreeze-{name}\"\n{policy}"
+        );
+        let stage = Stage::new(name, seeded, "").await;
+        let target = Target {
+            name: "standby".to_owned(),
+            url: "postgresql://nobody:CANARY@127.0.0.1:1/postgres".to_owned(),
+            live: false,
+        };
+        stage.cloud.configure_targets(vec![target]).await.unwrap();
+        stage.configure(&hooks_of_it).await;
+        let hooks: Arc<Mutex<Vec<Value>>> = Arc::default();
+        for (hook, answer) in [("freeze", freeze), ("unfreeze", Ok(()))] {
+            let told = hooks.clone();
+            let answer = move |event: Value| {
+                told.lock().unwrap().push(event);
+                answer.map(|()| json!({})).map_err(str::to_owned)
+            };
+            stage
+                .cloud
+                .hook(&format!("lifeboat-hook-{hook}-{name}"), answer);
+        }
+        let before = stage.sql(NOW);
+        stage.sql(INCIDENT);
+        Self {
+            stage,
+            before,
+            hooks,
+        }
+    }
+
+    async fn start(&self) -> String {
+        let input = json!({"database": self.stage.name, "point": {"time": self.before}, "by": "Ada", "reason": "an incident"});
+        let started = self.stage.cloud.start_execution("RecoverMachine", &input);
+        started.await.unwrap()
+    }
+
+    /// The plan's id and the whole question, when it is asked.
+    async fn asked(&self, execution: &str) -> (String, String) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let messages = self.stage.cloud.published_messages().await.unwrap();
+            let asked = messages.into_iter().find(|it| {
+                it.text.contains(execution) && it.text.contains("waits for your decision")
+            });
+            if let Some(message) = asked {
+                let plan_id = message.text.split("Plan:").nth(1).unwrap();
+                let plan_id = plan_id.split_whitespace().next().unwrap().to_owned();
+                return (plan_id, message.text);
+            }
+            assert!(
+                Instant::now() < deadline,
+                "nobody was asked\n{}",
+                self.stage.story()
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn tell(&self, what: &str, more: Value) -> Result<Value, String> {
+        self.stage.invoke(&json!({"recover": {what: more}})).await
+    }
+
+    async fn approve(&self, plan_id: &str, typed: &str) -> Result<Value, String> {
+        let approve = json!({"plan_id": plan_id, "operator": "Grace", "target_name_typed": typed});
+        self.tell("approve", approve).await
+    }
+
+    /// Started, approved, ended.
+    async fn recover(&self) -> Execution {
+        let execution = self.start().await;
+        let (plan_id, _) = self.asked(&execution).await;
+        let typed = format!("{}/main", self.stage.name);
+        self.approve(&plan_id, &typed).await.unwrap();
+        self.stage.cloud.wait(&execution).await.unwrap()
+    }
+
+    /// What the hooks were told, in order: which one, and the error that it was told of.
+    fn hooks(&self) -> Vec<(String, String)> {
+        let told = self.hooks.lock().unwrap();
+        let of = |event: &Value| {
+            let (hook, fields) = event.as_object().unwrap().iter().next().unwrap();
+            assert_eq!(fields["database"], self.stage.name);
+            let error = fields["error"].as_str().unwrap_or_default();
+            (hook.clone(), error.to_owned())
+        };
+        told.iter().map(of).collect()
+    }
+
+    fn orders_of(&self, branch: &str) -> String {
+        let project = &self.stage.seeded.project;
+        let neon = self.stage.neon;
+        neon.psql(project, branch, "neondb", ORDERS).unwrap()
+    }
+
+    /// Production is what the incident made of it, and nothing is beside it.
+    fn assert_untouched(&self) {
+        assert_eq!(self.stage.names(), ["main"], "{}", self.stage.story());
+        assert_eq!(self.orders_of("main"), AFTER);
+    }
+
+    fn told(&self, hook: &str, error: &str) -> (String, String) {
+        (hook.to_owned(), error.to_owned())
+    }
+}
+
+const BEFORE: &str = "1=one 2=two 3=three";
+const AFTER: &str = "2=changed 3=three 4=four 10=ten";
+
+#[tokio::test]
+async fn production_goes_back_what_it_was_is_kept_and_what_changed_since_is_counted() {
+    let checks = "[database.drill]\ntarget = \"standby\"\n[[database.drill.sql]]\nname = \"three orders\"\nquery = \"SELECT count(*) FROM orders\"\nexpect = \"3\"";
+    let incident = Incident::new("recover-good", Ok(()), checks).await;
+    let stage = &incident.stage;
+    let execution = incident.start().await;
+    let (plan_id, question) = incident.asked(&execution).await;
+    for words in [
+        "Production has not been changed",
+        "Back to:    ",
+        "freeze: lifeboat-hook-freeze-recover-good",
+        "1 checks of [database.drill] decide",
+        "recover-good/main typed out",
+    ] {
+        assert!(question.contains(words), "{words}\n{question}");
+    }
+    assert_eq!(incident.hooks(), [incident.told("freeze", "")]);
+    for typed in ["", "main", "recover-good/Main"] {
+        let error = incident.approve(&plan_id, typed).await.unwrap_err();
+        assert!(error.contains("nothing was approved"), "{error}");
+    }
+    incident.assert_untouched();
+    incident
+        .approve(&plan_id, "recover-good/main")
+        .await
+        .unwrap();
+    let ended = stage.cloud.wait(&execution).await.unwrap();
+    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", stage.story());
+
+    assert_eq!(incident.orders_of("main"), BEFORE);
+    let made = "SELECT to_regclass('made') IS NULL";
+    assert_eq!(stage.sql(made), "t");
+    let branches = stage.branches();
+    assert_eq!(branches.len(), 2, "{branches:?}");
+    let production = branches.iter().find(|it| it.is_default).unwrap();
+    assert_eq!(production.endpoint, Some(stage.seeded.endpoint.clone()));
+    let kept = branches.iter().find(|it| !it.is_default).unwrap();
+    assert!(kept.name.starts_with("main-before-2"), "{}", kept.name);
+    assert_eq!((kept.expires_at, &kept.parent), (None, &None));
+    assert_eq!(incident.orders_of(&kept.name), AFTER);
+    let hooks = [incident.told("freeze", ""), incident.told("unfreeze", "")];
+    assert_eq!(incident.hooks(), hooks);
+
+    let output = ended.output.clone().unwrap();
+    let words = output["words"].as_str().unwrap();
+    for expected in [
+        "RECOVERED: production of recover-good",
+        "Approved by Grace",
+        "- public.orders: 2 rows added since, 1 gone, 1 changed",
+        "- public.made: 7 rows added since, 0 gone, 0 changed; it was made since",
+        "it had 2 rows then and 3 when it was kept, and they differ",
+        "- 1 tables are the same",
+        "freeze hook done",
+        "production put back, ",
+    ] {
+        assert!(words.contains(expected), "{expected}\n{words}");
+    }
+    let key = output["evidence_key"].as_str().unwrap();
+    let record = stage.cloud.object("VaultBucket", key).await.unwrap();
+    let record: Value = serde_json::from_slice(&record).unwrap();
+    assert_eq!(record["verdict"], "recovered");
+    assert_eq!(record["smoked"]["asked"]["checks"][0]["status"], "passed");
+    let notices = stage.messages(&ended, "NoticeTopic").await;
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    assert!(
+        notices[0]
+            .text
+            .contains("production of recover-good was put back")
+    );
+    assert!(
+        notices[0].text.contains("2 rows added since"),
+        "{}",
+        notices[0].text
+    );
+    let history = stage.subject().history(&ended).await;
+    for secret in ["npg_", "napi_", stage.neon.key(), "CANARY"] {
+        assert!(!history.contains(secret), "{secret} travelled");
+        assert!(!stage.cloud.logs("snapshot-branch").contains(secret));
+    }
+
+    // A plan is used once, and what was kept is nobody's but a person's.
+    let again = incident.tell("promote", json!({"plan_id": plan_id})).await;
+    assert!(again.unwrap_err().contains("is over"));
+    stage.age(&kept.name, 400);
+    let rotate = json!({"rotate": {"database": stage.name}});
+    assert_eq!(stage.invoke(&rotate).await.unwrap()["deleted_total"], 0);
+}
+
+#[tokio::test]
+async fn a_refused_recovery_changes_nothing_lets_writes_go_on_and_wakes_nobody() {
+    let incident = Incident::new("recover-no", Ok(()), "").await;
+    let execution = incident.start().await;
+    let (plan_id, _) = incident.asked(&execution).await;
+    // Nobody gets around the approval.
+    for step in ["prepare", "validate", "promote"] {
+        let error = incident.tell(step, json!({"plan_id": plan_id})).await;
+        let error = error.unwrap_err();
+        assert!(error.contains("nobody has approved"), "{step}: {error}");
+    }
+    let refuse = json!({"plan_id": plan_id, "operator": "Ada"});
+    incident.tell("refuse", refuse).await.unwrap();
+    let ended = incident.stage.cloud.wait(&execution).await.unwrap();
+    let end = (&*ended.status, ended.error.as_deref());
+    assert_eq!(end, ("FAILED", Some("ApprovalRefused")), "{ended:?}");
+    let cause = ended.cause.clone().unwrap();
+    assert!(cause.contains("production was NOT changed"), "{cause}");
+    incident.assert_untouched();
+    let hooks = [
+        incident.told("freeze", ""),
+        incident.told("unfreeze", "ApprovalRefused"),
+    ];
+    assert_eq!(incident.hooks(), hooks);
+    // The question is the only message: no alert, and no backstop.
+    assert_eq!(incident.stage.messages(&ended, "PageTopic").await.len(), 1);
+    let error = incident.approve(&plan_id, "recover-no/main").await;
+    assert!(error.unwrap_err().contains("Ada has refused the plan"));
+}
+
+#[tokio::test]
+async fn a_freeze_hook_that_fails_ends_it_before_anybody_is_asked() {
+    let incident = Incident::new("recover-hot", Err("the queue does not drain"), "").await;
+    let execution = incident.start().await;
+    let ended = incident.stage.cloud.wait(&execution).await.unwrap();
+    let end = (&*ended.status, ended.error.as_deref());
+    assert_eq!(end, ("FAILED", Some("HookFailed")), "{ended:?}");
+    incident.assert_untouched();
+    let hooks = [
+        incident.told("freeze", ""),
+        incident.told("unfreeze", "HookFailed"),
+    ];
+    assert_eq!(incident.hooks(), hooks);
+    let pages = incident.stage.messages(&ended, "PageTopic").await;
+    let told = pages.iter().find(|it| !it.text.starts_with("Backstop"));
+    let told = &told.unwrap().text;
+    for words in [
+        "the recovery of production of recover-hot FAILED",
+        "production was NOT changed",
+        "the queue does not drain",
+    ] {
+        assert!(told.contains(words), "{words}\n{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_branch_that_is_not_good_is_removed_and_production_stays() {
+    let checks = "[database.drill]\ntarget = \"standby\"\n[[database.drill.sql]]\nname = \"four orders\"\nquery = \"SELECT count(*) FROM orders\"\nexpect = \"4\"";
+    let incident = Incident::new("recover-bad", Ok(()), checks).await;
+    let ended = incident.recover().await;
+    let end = (&*ended.status, ended.error.as_deref());
+    assert_eq!(end, ("FAILED", Some("Refused")), "{ended:?}");
+    let cause = ended.cause.clone().unwrap();
+    assert!(cause.contains("four orders: it is 3"), "{cause}");
+    incident.assert_untouched();
+    assert_eq!(incident.hooks()[1], incident.told("unfreeze", "Refused"));
+}
+
+#[tokio::test]
+async fn production_is_put_back_once_however_its_answer_is_lost() {
+    let incident = Incident::new("recover-lost", Ok(()), "").await;
+    let stage = &incident.stage;
+    let own = format!(
+        "/projects/{}/branches/{}/restore",
+        stage.seeded.project, stage.seeded.branch
+    );
+    stage.neon.faults().add(NeonFault {
+        method: Some(Method::POST),
+        path: own.clone(),
+        action: NeonFaultAction::LoseAnswer,
+        ..NeonFault::default()
+    });
+    let ended = incident.recover().await;
+    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", stage.story());
+    let calls = stage.neon.calls();
+    let sent = calls.iter().filter(|it| it.path.ends_with(&own));
+    assert_eq!(sent.count(), 1, "the change was sent again");
+    assert_eq!(stage.branches().len(), 2);
+    assert_eq!(incident.orders_of("main"), BEFORE);
+}
