@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use localcloud::Execution;
 use localcloud::neon::{NeonFault, NeonFaultAction, ProjectOptions};
-use localcloud::{Execution, Target};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -51,14 +51,7 @@ impl Incident {
             "dump_compute = 0.25\nfreeze_function = \"lifeboat-hook-freeze-{name}\"\n\
              unfreeze_function = \"lifeboat-hook-unfreeze-{name}\"\n{policy}"
         );
-        let stage = Stage::new(name, seeded, "").await;
-        let target = Target {
-            name: "standby".to_owned(),
-            url: "postgresql://nobody:CANARY@127.0.0.1:1/postgres".to_owned(),
-            live: false,
-        };
-        stage.cloud.configure_targets(vec![target]).await.unwrap();
-        stage.configure(&hooks_of_it).await;
+        let stage = Stage::new(name, seeded, &hooks_of_it).await;
         let hooks: Arc<Mutex<Vec<Value>>> = Arc::default();
         for (hook, answer) in [("freeze", freeze), ("unfreeze", Ok(()))] {
             let told = hooks.clone();

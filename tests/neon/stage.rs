@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use localcloud::neon::{Neon, NeonBranch, NeonOptions, ProjectOptions, Seeded};
-use localcloud::{Cloud, Database, Execution, Message};
+use localcloud::{Cloud, Database, Execution, Message, Target};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -19,11 +19,22 @@ struct Shared {
 async fn shared() -> &'static Shared {
     static SHARED: OnceCell<Shared> = OnceCell::const_new();
     let start = async || {
-        let neon = tokio::task::spawn_blocking(|| Neon::start(NeonOptions::default()));
+        // Sources differ in whether production has another id after a restore: here it has.
+        let options = NeonOptions {
+            restore_keeps_id: false,
+            ..NeonOptions::default()
+        };
+        let neon = tokio::task::spawn_blocking(|| Neon::start(options));
         let neon = neon.await.unwrap().unwrap();
         let url = neon.url().to_owned();
         let cloud = clouds::start("neon", |options| {
             options.parameters.insert("NeonApiUrl".to_owned(), url);
+            // For the checks of [database.drill], which names one.
+            options.targets.push(Target {
+                name: "standby".to_owned(),
+                url: "postgresql://nobody:CANARY@127.0.0.1:1/postgres".to_owned(),
+                live: false,
+            });
         });
         Shared {
             cloud: cloud.await,
