@@ -44,6 +44,10 @@ impl ConnectionUri {
         }
     }
 
+    pub(super) fn has_password(&self) -> bool {
+        Url::parse(&self.0).is_ok_and(|it| it.password().is_some())
+    }
+
     /// Refuses a pooled host, and anything but verified TLS to another machine.
     pub fn parse(&self) -> Result<DatabaseUrl, UrlError> {
         DatabaseUrl::parse(&self.0)

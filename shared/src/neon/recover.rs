@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::answers::Changed;
 use super::transport::Call;
-use super::{Branch, NeonError, Operation, Point, Project};
+use super::{Branch, ConnectionUri, NeonError, Operation, Point, Project};
 
 const DOING: &str = "restore production";
 
@@ -93,14 +93,19 @@ impl Project {
         Ok(answer.operations)
     }
 
-    /// The direct endpoint of production, as `role`. No password of production is ever reset.
+    /// The direct endpoint of production, as `role`. None: the project keeps no passwords, and
+    /// none of production is ever reset.
     pub async fn production_uri(
         &self,
         production: &Branch,
         role: &str,
         database: &str,
-    ) -> Result<super::ConnectionUri, NeonError> {
-        self.ask_uri(&production.id, role, database).await
+    ) -> Result<Option<ConnectionUri>, NeonError> {
+        match self.ask_uri(&production.id, role, database).await {
+            Err(NeonError::Rejected { status: 412, .. }) => Ok(None),
+            Ok(uri) => Ok(uri.has_password().then_some(uri)),
+            Err(error) => Err(error),
+        }
     }
 }
 

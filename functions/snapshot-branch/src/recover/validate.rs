@@ -8,8 +8,8 @@ use serde::Serialize;
 use shared::checks::session::{Session, Unanswered, texts};
 use shared::checks::{CheckResult, assertion, queries, table};
 use shared::database_url::DatabaseUrl;
+use shared::neon::ConnectionUri;
 use shared::neon::ownership::Own;
-use shared::neon::{ConnectionUri, NeonError};
 use shared::pg::PgError;
 use shared::policy::DrillPolicy;
 
@@ -74,13 +74,9 @@ impl Context<'_> {
         let uri = opened
             .project
             .production_uri(&seen.production, role, database);
-        let uri = match uri.await {
-            // Only its owner may give a role of production another one.
-            Err(NeonError::Rejected { status: 412, .. }) => {
-                let why = "it could not be asked, since the project does not keep the passwords of its roles: check it by hand";
-                return Err(RecoveryError::NotWell(vec![why.to_owned()]).into());
-            }
-            uri => uri?,
+        let Some(uri) = uri.await? else {
+            let why = "it could not be asked, since the project does not keep the passwords of its roles: check it by hand";
+            return Err(RecoveryError::NotWell(vec![why.to_owned()]).into());
         };
         let asked = self.ask(&opened, &plan, &uri).await?;
         let faults = faults(&asked, Some(&validated.asked.tables));
