@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use shared::backup::DatabaseName;
 
 use crate::request::{RestorePoint, is_text};
@@ -132,10 +132,15 @@ pub struct Close {
 /// As Step Functions hands it to a `Catch`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    #[serde(rename = "Error", default)]
+    #[serde(rename = "Error", default, deserialize_with = "or_empty")]
     pub error: String,
-    #[serde(rename = "Cause", default)]
+    #[serde(rename = "Cause", default, deserialize_with = "or_empty")]
     pub cause: String,
+}
+
+/// Whoever fails need not say why.
+fn or_empty<'de, D: Deserializer<'de>>(text: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(text)?.unwrap_or_default())
 }
 
 impl Failure {
