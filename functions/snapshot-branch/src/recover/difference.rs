@@ -306,7 +306,7 @@ mod tests {
         let then = tables(&[
             ("Orders", table(&id, &["id"], 9)),
             ("log", table(&[("line", "text")], &[], 1)),
-            ("dropped", table(&id, &["id"], 2)),
+            ("dropped", table(&id, &["id"], 3)),
         ]);
         let retyped = [("id", "integer"), ("note", "jsonb"), ("paid", "boolean")];
         let unlogged = Table {
@@ -317,7 +317,7 @@ mod tests {
             ("Orders", table(&retyped, &["id"], 9)),
             ("log", table(&[("line", "text")], &[], 1)),
             ("cache", unlogged),
-            ("made", table(&id, &["id"], 3)),
+            ("made", table(&id, &["id"], 4)),
         ]);
         let pairs = pair(&then, &kept);
         let names: Vec<&str> = pairs.iter().map(|it| &*it.0.name).collect();

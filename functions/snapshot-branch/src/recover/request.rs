@@ -194,7 +194,7 @@ mod tests {
         assert!(matches!(parse(json!({"plan": plan})), Ok(Recover::Plan(_))));
         for (field, value, expected) in [
             ("by", json!(" "), "write your name"),
-            ("point", json!({"time": "yesterday"}), "yesterday"),
+            ("point", json!({"time": "yesterday"}), "failed to parse"),
             ("point", json!({"lsn": "1AA6408"}), "0/1AA6408"),
             ("reason", json!("a\nb"), "one line"),
             ("force", json!(true), "unknown field `force`"),
