@@ -4,6 +4,7 @@ mod alarms;
 mod functions;
 mod machines;
 mod permissions;
+mod recover;
 mod survival;
 mod teardown;
 
