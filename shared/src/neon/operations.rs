@@ -144,11 +144,18 @@ impl Project {
         doing: &'static str,
         branch_id: &str,
     ) -> Result<Vec<Operation>, NeonError> {
+        let mut operations = self.operations_going(doing).await?;
+        operations.retain(|it| it.branch_id.as_deref() == Some(branch_id));
+        Ok(operations)
+    }
+
+    /// What still goes on in the project.
+    pub(super) async fn operations_going(
+        &self,
+        doing: &'static str,
+    ) -> Result<Vec<Operation>, NeonError> {
         let mut operations = self.newest_operations(doing).await?;
-        operations.retain(|it| {
-            let is_going = matches!(standing(&it.status), Standing::Going | Standing::Failed);
-            is_going && it.branch_id.as_deref() == Some(branch_id)
-        });
+        operations.retain(|it| matches!(standing(&it.status), Standing::Going | Standing::Failed));
         Ok(operations)
     }
 }

@@ -53,38 +53,59 @@ impl InPlace {
 }
 
 impl Project {
-    /// Sends the restore at most once, and returns when production answers again.
+    /// Sends the restore once, and returns when production answers again. What somebody has
+    /// looked at before holds for that one sending: a project that is busy, or an API that asks
+    /// to come back later, is an error, and whoever calls again looks again first.
     ///
     /// When the answer is lost, the name under which the old state is kept is looked for: a root
-    /// branch has it if, and only if, the restore was done. If none shows, the error says so,
-    /// and whoever calls again looks for it first.
+    /// branch has it if, and only if, the restore was done. If none shows, the error says so.
     pub async fn restore_in_place(&self, wanted: &InPlace) -> Result<(), NeonError> {
         match self.post_restore(wanted).await {
-            Ok(operations) => self.finish(DOING, &operations).await,
+            Ok(operations) => {
+                let finished = self.finish(DOING, &operations).await;
+                finished.map_err(still_going)?;
+            }
             Err(error) if error.is_unknown() || error.is_conflict() => {
-                match self.look_for(&wanted.preserve_under).await? {
-                    Some(kept) if kept.parent_id.is_none() => self.settle_production().await,
-                    Some(_) | None => Err(error),
+                let found = self.look_for(&wanted.preserve_under).await?;
+                if found.is_none_or(|it| it.parent_id.is_some()) {
+                    return Err(error);
                 }
             }
-            Err(error) => Err(error),
+            Err(error) => return Err(error),
         }
+        self.settle_production().await
     }
 
-    /// Waits for what still goes on at production, whatever its id is by now.
+    /// Waits for whatever goes on in the project. An operation that ended badly is not listed as
+    /// going on: what counts is that production can be used.
     pub async fn settle_production(&self) -> Result<(), NeonError> {
+        let operations = self.operations_going(DOING).await?;
+        let finished = self.finish(DOING, &operations).await;
+        finished.map_err(still_going)?;
         let all = self.branches().await?;
         let production = all.default_branch();
         let production = production.ok_or_else(|| NeonError::NoDefaultBranch {
             project: self.id().to_string(),
         })?;
-        let operations = self.operations_at(DOING, &production.id).await?;
-        self.finish(DOING, &operations).await
+        if production.is_usable() {
+            return Ok(());
+        }
+        Err(NeonError::OperationFailed {
+            doing: DOING,
+            action: "restore".to_owned(),
+            status: format!(
+                "a production branch in the state {}",
+                production.current_state
+            ),
+            message: String::new(),
+        })
     }
 
     async fn post_restore(&self, wanted: &InPlace) -> Result<Vec<Operation>, NeonError> {
         let path = self.path(&format!("/branches/{}/restore", wanted.branch_id));
-        let call = Call::change(DOING, Method::POST, path).body(wanted.body());
+        let call = Call::change(DOING, Method::POST, path)
+            .body(wanted.body())
+            .only_once();
         let answer: Option<Changed> = self.send(&call).await?;
         let answer = answer.ok_or_else(|| NeonError::Missing {
             doing: DOING,
@@ -109,10 +130,41 @@ impl Project {
     }
 }
 
+/// It takes longer than one wait, and is not over: whoever asks again goes on waiting. Writes
+/// must not go on meanwhile.
+fn still_going(error: NeonError) -> NeonError {
+    match error {
+        NeonError::NotDone {
+            doing,
+            waited_seconds,
+            last,
+        } => NeonError::Unavailable {
+            doing,
+            reason: format!("it still goes on after {waited_seconds} s (last seen: {last})"),
+        },
+        error => error,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_restore_that_takes_long_is_waited_for_again() {
+        let not_done = NeonError::NotDone {
+            doing: DOING,
+            waited_seconds: 300,
+            last: "create_timeline running".to_owned(),
+        };
+        let error = still_going(not_done);
+        assert_eq!(error.name(), crate::error::Name::Transient);
+        assert!(
+            error.to_string().contains("still goes on after 300 s"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn a_restore_names_its_point_and_what_the_old_state_is_kept_as() {

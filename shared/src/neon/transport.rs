@@ -41,6 +41,8 @@ pub(super) struct Call {
     pub(super) path: String,
     pub(super) query: Vec<(&'static str, String)>,
     pub(super) body: Option<Value>,
+    /// What was looked at before holds for one sending only: whoever asks looks again first.
+    pub(super) only_once: bool,
 }
 
 impl Call {
@@ -51,6 +53,7 @@ impl Call {
             path,
             query: Vec::new(),
             body: None,
+            only_once: false,
         }
     }
 
@@ -58,6 +61,13 @@ impl Call {
         Self {
             method,
             ..Self::read(doing, path)
+        }
+    }
+
+    pub(super) fn only_once(self) -> Self {
+        Self {
+            only_once: true,
+            ..self
         }
     }
 
@@ -135,10 +145,16 @@ impl Project {
                     let (doing, reason) = (call.doing, reason(outcome));
                     return Err(NeonError::Unknown { doing, reason });
                 }
-                Next::AgainWhileLocked if begun.elapsed() + pause > retry::LOCKED_MAX => {
+                Next::AgainWhileLocked
+                    if call.only_once || begun.elapsed() + pause > retry::LOCKED_MAX =>
+                {
                     return Err(locked(call, begun));
                 }
-                Next::Again if tries >= retry::TRIES_MAX || pause > retry::RETRY_AFTER_MAX => {
+                Next::Again
+                    if call.only_once
+                        || tries >= retry::TRIES_MAX
+                        || pause > retry::RETRY_AFTER_MAX =>
+                {
                     let (doing, reason) = (call.doing, reason(outcome));
                     return Err(NeonError::Unavailable { doing, reason });
                 }
