@@ -111,6 +111,10 @@ fn functions_are_told_where_things_are_and_nothing_else() {
         ),
         (
             "SnapshotBranchFunction",
+            vec!["NEON_API_URL", "TIME_ZONE", "VAULT_BUCKET", "WORK_BUCKET"],
+        ),
+        (
+            "RecoverFunction",
             vec![
                 "NEON_API_URL",
                 "PAGE_TOPIC_ARN",

@@ -131,6 +131,15 @@ impl Approvals {
         }
     }
 
+    /// The ids of all plans that are kept, oldest first.
+    pub async fn plans(&self) -> Result<Vec<String>, ApprovalError> {
+        let listed = self.work.list(&key::plans_prefix(self.of)).await?;
+        let ids = listed
+            .iter()
+            .filter_map(|it| key::plan_of(self.of, &it.key));
+        Ok(ids.map(str::to_owned).collect())
+    }
+
     /// Writes it, unless it is there already: then what is there is returned.
     pub async fn write_once<T: Step>(
         &self,

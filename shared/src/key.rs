@@ -167,6 +167,19 @@ pub fn is_record(key: &str) -> bool {
         .any(|it| key.ends_with(it))
 }
 
+/// The prefix of all plans.
+pub fn plans_prefix(of: PlanOf) -> String {
+    format!("{of}/")
+}
+
+/// The id of the plan whose own document `key` is.
+pub fn plan_of(of: PlanOf, key: &str) -> Option<&str> {
+    let id = key
+        .strip_prefix(&plans_prefix(of))?
+        .strip_suffix("/plan.json")?;
+    (!id.contains('/')).then_some(id)
+}
+
 /// The prefix of the task tokens of a plan, in the work bucket.
 pub fn tokens_prefix(of: PlanOf, plan_id: &str) -> String {
     format!("{of}/{plan_id}/token-")
@@ -279,6 +292,15 @@ mod tests {
                 "drills/app/20261121T013005Z-7f/20261121T013005000Z-9a-restore.json",
             ]
         );
+    }
+
+    #[test]
+    fn a_plan_is_told_from_its_steps_and_from_others_plans() {
+        let of = |key| plan_of(PlanOf::Recovery, key);
+        let id = "20261121T013005Z-7f";
+        assert_eq!(of(&format!("recoveries/{id}/plan.json")), Some(id));
+        assert_eq!(of(&format!("recoveries/{id}/decision.json")), None);
+        assert_eq!(of(&format!("plans/{id}/plan.json")), None);
     }
 
     #[test]

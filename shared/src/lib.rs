@@ -9,6 +9,7 @@ pub mod key;
 pub mod manifest;
 pub mod plan;
 pub mod policy;
+pub mod redact;
 pub mod schedule;
 pub mod verdict;
 pub mod words;

@@ -43,9 +43,9 @@ fn dump_creates_backups_and_can_do_nothing_else() {
     assert_eq!(may, expected.into());
 }
 
-/// It holds the keys that can delete a project's branches and put production back, so it holds
-/// nothing else: no backup, no database's password, and what it writes for dump, drill and restore
-/// it cannot read back.
+/// It holds the keys that can delete a project's branches, so it holds nothing else: no backup,
+/// no database's password, what it writes for dump, drill and restore it cannot read back, and
+/// it answers no execution: whoever may invoke it cannot have production put back.
 #[test]
 fn snapshot_branch_opens_neon_and_nothing_else() {
     let may = may("SnapshotBranchFunctionRole");
@@ -55,25 +55,14 @@ fn snapshot_branch_opens_neon_and_nothing_else() {
         "kms:GenerateDataKey",
         "logs:CreateLogStream",
         "logs:PutLogEvents",
-        "s3:GetObject",
-        "s3:ListBucket",
         "s3:PutObject",
         "secretsmanager:CreateSecret",
         "secretsmanager:DeleteSecret",
         "secretsmanager:GetSecretValue",
         "secretsmanager:PutSecretValue",
-        "sns:Publish",
-        "states:SendTaskFailure",
-        "states:SendTaskSuccess",
     ];
     assert_eq!(names, expected);
-    let kept = ["VaultBucket/evidence/*", "WorkBucket/recoveries/*"];
-    assert_eq!(may["s3:PutObject"], kept);
-    assert_eq!(may["s3:GetObject"], kept[1..]);
-    for answer in ["states:SendTaskFailure", "states:SendTaskSuccess"] {
-        assert_eq!(may[answer].len(), 1);
-        assert!(may[answer][0].ends_with(":stateMachine:AWS::StackName}-recover"));
-    }
+    assert_eq!(may["s3:PutObject"], ["VaultBucket/evidence/*"]);
     let written = ["lifeboat/branch/*", "lifeboat/target/neon-*"];
     for (action, secrets) in [
         ("secretsmanager:GetSecretValue", &["lifeboat/neon/*"][..]),
@@ -88,12 +77,43 @@ fn snapshot_branch_opens_neon_and_nothing_else() {
     }
 }
 
+/// It can change production, so it reads no backup, and no secret but Neon's keys.
 #[test]
-fn neons_keys_are_for_snapshot_branch_alone() {
+fn recover_opens_neon_asks_people_and_keeps_its_plans() {
+    let may = may("RecoverFunctionRole");
+    let names: Vec<&str> = may.keys().copied().collect();
+    let expected = [
+        "kms:Decrypt",
+        "kms:GenerateDataKey",
+        "logs:CreateLogStream",
+        "logs:PutLogEvents",
+        "s3:GetObject",
+        "s3:ListBucket",
+        "s3:PutObject",
+        "secretsmanager:GetSecretValue",
+        "sns:Publish",
+        "states:SendTaskFailure",
+        "states:SendTaskSuccess",
+    ];
+    assert_eq!(names, expected);
+    let kept = ["VaultBucket/evidence/*", "WorkBucket/recoveries/*"];
+    assert_eq!(may["s3:PutObject"], kept);
+    assert_eq!(may["s3:GetObject"], kept[1..]);
+    let secrets = &may["secretsmanager:GetSecretValue"];
+    assert_eq!(secrets.len(), 1);
+    assert!(secrets[0].ends_with(":secret:lifeboat/neon/*"));
+    for answer in ["states:SendTaskFailure", "states:SendTaskSuccess"] {
+        assert_eq!(may[answer].len(), 1);
+        assert!(may[answer][0].ends_with(":stateMachine:AWS::StackName}-recover"));
+    }
+}
+
+#[test]
+fn neons_keys_are_for_one_program_alone() {
     for (role, statement) in allowed() {
         let reads = actions(statement).contains(&"secretsmanager:GetSecretValue");
         if reads && statement["Resource"].to_string().contains("lifeboat/neon") {
-            assert_eq!(role, "SnapshotBranchFunctionRole");
+            assert!(["RecoverFunctionRole", "SnapshotBranchFunctionRole"].contains(&role));
         }
     }
 }
@@ -180,13 +200,14 @@ fn the_first_path_segment_decides_who_writes() {
     let expected = [
         ("VaultBucket/backups/*", "DumpFunctionRole"),
         ("VaultBucket/evidence/*", "DrillFunctionRole"),
+        ("VaultBucket/evidence/*", "RecoverFunctionRole"),
         ("VaultBucket/evidence/*", "RestoreFunctionRole"),
         ("VaultBucket/evidence/*", "SnapshotBranchFunctionRole"),
         ("VaultBucket/verdicts/*", "DrillFunctionRole"),
         ("VaultBucket/verdicts/*", "VerifyFunctionRole"),
         ("WorkBucket/drills/*", "DrillFunctionRole"),
         ("WorkBucket/plans/*", "RestoreFunctionRole"),
-        ("WorkBucket/recoveries/*", "SnapshotBranchFunctionRole"),
+        ("WorkBucket/recoveries/*", "RecoverFunctionRole"),
         ("WorkBucket/verify/*", "VerifyFunctionRole"),
     ];
     assert_eq!(

@@ -76,6 +76,7 @@ fn every_task_waits_thirty_seconds_longer_than_its_function_runs() {
             "${DrillArn}" => "DrillFunction",
             "${RestoreArn}" => "RestoreFunction",
             "${SnapshotBranchArn}" => "SnapshotBranchFunction",
+            "${RecoverArn}" => "RecoverFunction",
             "${AlertArn}" => "AlertFunction",
             other => panic!("{name} calls {other}"),
         };

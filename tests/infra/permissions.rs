@@ -288,6 +288,7 @@ fn the_vault_denies_overwriting_deleting_and_other_writers_to_everybody() {
             "OnlyDrillRestoreAndBranchesWriteEvidence",
             vec![
                 "DrillFunctionRole",
+                "RecoverFunctionRole",
                 "RestoreFunctionRole",
                 "SnapshotBranchFunctionRole",
             ],

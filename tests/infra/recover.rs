@@ -24,7 +24,12 @@ fn production_is_put_back_only_after_approval_and_checks_and_writes_always_go_on
             .map(|it| it.0)
             .collect()
     };
-    assert_eq!(leading_to("Promote"), ["Validate"]);
+    assert_eq!(
+        leading_to("Promote"),
+        ["FreezeAgain", "IsThereAFreezeToRepeat"]
+    );
+    assert_eq!(leading_to("FreezeAgain"), ["IsThereAFreezeToRepeat"]);
+    assert_eq!(leading_to("IsThereAFreezeToRepeat"), ["Validate"]);
     assert_eq!(leading_to("Validate"), ["Prepare"]);
     assert_eq!(leading_to("Prepare"), ["AwaitApproval"]);
     let changing = states
@@ -34,6 +39,7 @@ fn production_is_put_back_only_after_approval_and_checks_and_writes_always_go_on
     // Once writes may have been stopped, every way leads to the hook that lets them go on.
     for state in [
         "Freeze",
+        "FreezeAgain",
         "AwaitApproval",
         "Prepare",
         "Validate",

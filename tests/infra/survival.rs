@@ -24,7 +24,7 @@ fn everything_stateful_outlives_the_stack() {
         }
     }
     assert_eq!(
-        kept, 23,
+        kept, 24,
         "a stateful resource came or went; is its type in the list?"
     );
 }

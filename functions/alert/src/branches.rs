@@ -3,12 +3,12 @@
 
 use jiff::Timestamp;
 use shared::backup::{BackupId, DatabaseName};
+use shared::redact::redact;
 use shared::words;
 
 use crate::cause::Cause;
 use crate::execution::Execution;
 use crate::message::{Message, Vault, last_verified, one_line_of_ascii};
-use crate::redact::redact;
 
 /// The names that the state machines give what no function failed with.
 const POSTURE: &str = "Posture";

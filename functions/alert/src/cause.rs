@@ -1,9 +1,8 @@
 //! What is behind a failure, read from the text that Step Functions hands on.
 
 use serde::Deserialize;
+use shared::redact::redact;
 use shared::verdict::{Finding, Verdict};
-
-use crate::redact::redact;
 
 /// A person reads it; all of it is in the execution.
 const BYTES_MAX: usize = 16 << 10;

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 use shared::backup::{BackupId, DatabaseName};
+use shared::redact::redact;
 use shared::verdict::{Finding, Verdict};
 
 use crate::cause::Report;
 use crate::execution::Execution;
-use crate::redact::redact;
 
 /// Under which names the state machine reports what did not end a drill early.
 pub(crate) const NOT_PROVEN: &str = "NotProven";

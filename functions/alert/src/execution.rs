@@ -1,6 +1,6 @@
 //! Where a person finds the execution, and how a new one is started.
 
-use crate::redact::redact;
+use shared::redact::redact;
 
 /// The parts of an execution's ARN, or what was given in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]

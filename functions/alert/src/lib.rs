@@ -13,7 +13,6 @@ mod execution;
 pub mod message;
 pub mod production;
 pub mod recovery;
-pub mod redact;
 
 use std::time::Duration;
 
@@ -100,6 +99,11 @@ struct RecoveryEnded {
     words: Option<String>,
     #[serde(default)]
     production: Option<String>,
+    /// Of the steps before, where nobody could say more of them.
+    #[serde(default)]
+    earlier_failure: Option<Failure>,
+    #[serde(default)]
+    unfreeze_failure: Option<Failure>,
     /// The ARN of the state machine's execution.
     execution: String,
 }
@@ -368,11 +372,18 @@ fn of_production(ended: &RecoveryEnded, now: Timestamp) -> Message {
         plan_id: ended.plan_id.as_deref(),
         error: failure.map(|it| it.error.as_str()),
         cause: failure.and_then(|it| it.cause.as_deref()),
+        earlier: told(ended.earlier_failure.as_ref()),
+        unfreeze: told(ended.unfreeze_failure.as_ref()),
         words: ended.words.as_deref(),
         production: ended.production.as_deref(),
         execution: &ended.execution,
         noticed_at: now,
     })
+}
+
+fn told(failure: Option<&Failure>) -> Option<(&str, Option<&str>)> {
+    let failure = failure.filter(|it| !it.error.is_empty())?;
+    Some((&failure.error, failure.cause.as_deref()))
 }
 
 fn report_of(report: Option<&Value>) -> Option<Report> {

@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use shared::backup::{BackupId, BackupItem, DatabaseName};
 use shared::history::VerifiedBackup;
+use shared::redact::redact;
 use shared::words;
 
 use crate::advice::{Subject, advice};
 use crate::cause::Cause;
 use crate::execution::Execution;
-use crate::redact::redact;
 
 /// SNS takes fewer than 100 characters, and only ASCII.
 const SUBJECT_BYTES_MAX: usize = 99;

@@ -3,12 +3,12 @@
 
 use jiff::Timestamp;
 use shared::backup::DatabaseName;
+use shared::redact::redact;
 use shared::words;
 
 use crate::cause::Cause;
 use crate::execution::Execution;
 use crate::message::{Message, one_line_of_ascii};
-use crate::redact::redact;
 
 /// The machine's name for a hook that failed, whatever came of production.
 const UNFREEZE_FAILED: &str = "UnfreezeFailed";
@@ -21,6 +21,9 @@ pub struct Production<'a> {
     /// None: production was put back, and is good.
     pub error: Option<&'a str>,
     pub cause: Option<&'a str>,
+    /// Error and cause of a step before, and of the unfreeze hook, where there is no report.
+    pub earlier: Option<(&'a str, Option<&'a str>)>,
+    pub unfreeze: Option<(&'a str, Option<&'a str>)>,
     /// The whole report; none when nobody could look.
     pub words: Option<&'a str>,
     /// What became of production.
@@ -36,6 +39,18 @@ pub fn compose(ended: &Production<'_>) -> Message {
     let mut blocks = vec![format!("Lifeboat: {headline}.")];
     if let Some(error) = ended.error {
         blocks.push(format!("What failed: {}\n{}", redact(error), cause.text));
+    }
+    for (what, failed) in [
+        ("What failed before", ended.earlier),
+        (
+            "WRITES MAY STILL BE STOPPED, the unfreeze hook failed",
+            ended.unfreeze,
+        ),
+    ] {
+        if let Some((error, cause)) = failed {
+            let cause = Cause::read(cause).text;
+            blocks.push(format!("{what}: {}\n{cause}", redact(error)));
+        }
     }
     blocks.push(facts(ended));
     blocks.push(format!("Production: {}.", production(ended)));
@@ -56,6 +71,9 @@ fn headline(ended: &Production<'_>) -> String {
     let database = ended.database.map_or("a database", |it| it.as_str());
     match ended.error {
         None => format!("production of {database} was put back"),
+        Some(_) if ended.unfreeze.is_some() => {
+            format!("writes to {database} may STILL BE STOPPED")
+        }
         Some(UNFREEZE_FAILED) => format!("writes to {database} may STILL BE STOPPED"),
         Some(_) => format!("the recovery of production of {database} FAILED"),
     }
@@ -112,6 +130,8 @@ mod tests {
             plan_id: Some("20261121T030501Z-8f3a2c19d0b4"),
             error,
             cause: Some(r#"{"errorType":"X","errorMessage":"no: postgres://u:CANARY@h/db"}"#),
+            earlier: None,
+            unfreeze: None,
             words: Some("FAILED: production of app"),
             production,
             execution: "arn:aws:states:eu-central-1:123456789012:execution:lifeboat-recover:a-1",
@@ -148,6 +168,34 @@ mod tests {
         }
         let unknown = body(Some("Failed"), None);
         assert!(unknown.contains("nobody could look"), "{unknown}");
+    }
+
+    #[test]
+    fn where_nobody_could_look_what_failed_before_is_told_all_the_same() {
+        let app: DatabaseName = "app".parse().unwrap();
+        let message = compose(&Production {
+            database: Some(&app),
+            plan_id: Some("20261121T030501Z-8f3a2c19d0b4"),
+            error: Some("Transient"),
+            cause: None,
+            earlier: Some(("Refused", Some("the branch is not good"))),
+            unfreeze: Some(("HookFailed", None)),
+            words: None,
+            production: None,
+            execution: "arn:x",
+            noticed_at: "2026-11-21T03:25:30Z".parse().unwrap(),
+        });
+        assert_eq!(
+            message.subject,
+            "Lifeboat: writes to app may STILL BE STOPPED"
+        );
+        for words in [
+            "What failed before: Refused\nthe branch is not good",
+            "WRITES MAY STILL BE STOPPED, the unfreeze hook failed: HookFailed",
+            "nobody could look",
+        ] {
+            assert!(message.body.contains(words), "{words}\n{}", message.body);
+        }
     }
 
     #[test]

@@ -3,13 +3,13 @@
 
 use jiff::Timestamp;
 use shared::backup::{BackupId, DatabaseName};
+use shared::redact::redact;
 use shared::words;
 
 use crate::cause::{Cause, Report};
 use crate::drill::{Drilled, NOT_DESTROYED, NOT_PROVEN};
 use crate::execution::Execution;
 use crate::message::{ANOTHER_MAY_FOLLOW, Message, Vault, last_verified, one_line_of_ascii};
-use crate::redact::redact;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

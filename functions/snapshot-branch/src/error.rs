@@ -79,12 +79,23 @@ pub enum BranchesError {
         #[source]
         source: NeonError,
     },
+    /// Whoever may invoke one of the two need not be allowed to invoke the other.
+    #[error("{}", other_function(*recovers))]
+    OtherFunction { recovers: bool },
     #[error(transparent)]
     Recovery(RecoveryError),
     #[error("write the evidence")]
     Evidence(#[source] StoreError),
     #[error("write the evidence as JSON")]
     Json(#[source] serde_json::Error),
+}
+
+fn other_function(recovers: bool) -> &'static str {
+    if recovers {
+        "this function recovers production, and does nothing else: send that to the stack's SnapshotBranchFunction"
+    } else {
+        "this function never changes production: send `recover` to the stack's RecoverFunction"
+    }
 }
 
 impl From<NeonError> for BranchesError {
@@ -102,7 +113,8 @@ impl From<RecoveryError> for BranchesError {
 impl BranchesError {
     pub fn name(&self) -> Name {
         match self {
-            Self::Layer(_)
+            Self::OtherFunction { .. }
+            | Self::Layer(_)
             | Self::UnknownDatabases(_)
             | Self::UnknownDatabase(_)
             | Self::NoPolicy(_)

@@ -46,13 +46,22 @@ use request::{DrillSource, DumpSource, Request};
 pub struct Config {
     pub vault_bucket: String,
     pub work_bucket: String,
-    pub page_topic: String,
     /// Where the layer with `lifeboat.toml` is unpacked.
     pub layer_root: PathBuf,
     /// The IANA name of the time zone that dates and Sundays are in.
     pub time_zone: String,
     /// Where Neon's API is.
     pub neon_api_url: ApiUrl,
+    /// Present where the function may ask people, and so put production back: that function does
+    /// nothing else, and no other does that.
+    pub asking: Option<Asking>,
+}
+
+/// How a person is asked.
+#[derive(Clone, Debug)]
+pub struct Asking {
+    /// The topic that wakes people.
+    pub page_topic: String,
     /// How long the plan of a recovery may wait for its approval.
     pub plan_lifetime: SignedDuration,
     /// Its own name and region, for the commands in messages.
@@ -60,26 +69,35 @@ pub struct Config {
     pub region: String,
 }
 
-impl Config {
-    /// # Errors
-    ///
-    /// A setting that is missing or does not parse.
-    pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+impl Asking {
+    fn read(var: impl Fn(&str) -> Option<String>, page_topic: String) -> Result<Self, ConfigError> {
         let minutes: f64 = required(&var, "PLAN_LIFETIME_MINUTES")?;
         let lifetime = SignedDuration::try_from_secs_f64(minutes * 60.0);
         Ok(Self {
-            vault_bucket: required(&var, "VAULT_BUCKET")?,
-            work_bucket: required(&var, "WORK_BUCKET")?,
-            page_topic: required(&var, "PAGE_TOPIC_ARN")?,
-            layer_root: layer_root(&var),
-            time_zone: required(&var, "TIME_ZONE")?,
-            neon_api_url: required(&var, "NEON_API_URL")?,
+            page_topic,
             plan_lifetime: lifetime.map_err(|source| ConfigError::Invalid {
                 name: "PLAN_LIFETIME_MINUTES",
                 source: source.into(),
             })?,
             function_name: required(&var, "AWS_LAMBDA_FUNCTION_NAME")?,
             region: required(&var, "AWS_REGION")?,
+        })
+    }
+}
+
+impl Config {
+    /// # Errors
+    ///
+    /// A setting that is missing or does not parse.
+    pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let topic = var("PAGE_TOPIC_ARN");
+        Ok(Self {
+            vault_bucket: required(&var, "VAULT_BUCKET")?,
+            work_bucket: required(&var, "WORK_BUCKET")?,
+            layer_root: layer_root(&var),
+            time_zone: required(&var, "TIME_ZONE")?,
+            neon_api_url: required(&var, "NEON_API_URL")?,
+            asking: topic.map(|topic| Asking::read(&var, topic)).transpose()?,
         })
     }
 }
@@ -91,7 +109,8 @@ pub struct Function {
     pub vault: Bucket,
     pub secrets: Secrets,
     pub neon: Neon,
-    pub approvals: Approvals,
+    /// As [`Config::asking`].
+    pub approvals: Option<Approvals>,
 }
 
 /// What is particular to one invocation.
@@ -134,8 +153,14 @@ impl Function {
     /// Under the names that the state machines match. Each event may be sent again: what is
     /// done is found done.
     pub async fn handle(&self, invocation: &Invocation, event: Value) -> Result<Value, Diagnostic> {
+        let request = Request::parse(event)?;
+        let asking = self.config.asking.as_ref().zip(self.approvals.as_ref());
+        let recovers = asking.is_some();
+        if recovers != matches!(request, Request::Recover(_)) {
+            return Err(BranchesError::OtherFunction { recovers }.into());
+        }
         // Boxed: the futures nest deeper than the compiler lays out in one piece.
-        match Request::parse(event)? {
+        match request {
             Request::PlanBranches(request) => answer(&plan_branches::plan(self, &request)?),
             Request::Create(request) => {
                 answer(&Box::pin(create::create(self, invocation, &request)).await?)
@@ -153,7 +178,16 @@ impl Function {
                 answer(&Box::pin(restore_branch::restore(self, invocation, &request)).await?)
             }
             Request::Recover(request) => {
-                Ok(Box::pin(recover::handle(self, invocation, &request)).await?)
+                let Some((asking, approvals)) = asking else {
+                    return Err(BranchesError::OtherFunction { recovers }.into());
+                };
+                let context = recover::Context {
+                    function: self,
+                    invocation,
+                    asking,
+                    approvals,
+                };
+                Ok(Box::pin(context.handle(&request)).await?)
             }
             Request::DumpSource(DumpSource::Create(item)) => {
                 answer(&Box::pin(dump_source::create(self, invocation, &item)).await?)

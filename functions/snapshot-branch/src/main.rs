@@ -23,12 +23,10 @@ async fn main() -> Result<(), Error> {
         vault: Bucket::new(&aws, config.vault_bucket.clone()),
         secrets: Secrets::new(&aws),
         neon: Neon::new(config.neon_api_url.clone())?,
-        approvals: Approvals::new(
-            &aws,
-            PlanOf::Recovery,
-            config.work_bucket.clone(),
-            config.page_topic.clone(),
-        ),
+        approvals: config.asking.as_ref().map(|asking| {
+            let (work, topic) = (config.work_bucket.clone(), asking.page_topic.clone());
+            Approvals::new(&aws, PlanOf::Recovery, work, topic)
+        }),
         config,
     };
 

@@ -35,7 +35,7 @@ impl Context<'_> {
     ) -> Result<Asked, BranchesError> {
         let plan = self.plan_of(&request.plan_id).await?;
         self.decidable(&plan)?;
-        let (approvals, at) = (&self.function.approvals, self.invocation.started_at);
+        let (approvals, at) = (self.approvals, self.invocation.started_at);
         let waiting = Waiting {
             plan_id: &plan.plan_id,
             token: request.token.clone(),
@@ -47,8 +47,8 @@ impl Context<'_> {
         let asked = is_open.map_err(RecoveryError::from)?;
         if asked {
             let reach = Reach {
-                function: &self.function.config.function_name,
-                region: &self.function.config.region,
+                function: &self.asking.function_name,
+                region: &self.asking.region,
             };
             let message = words::ask_for_approval(&plan, reach, &request.execution, at);
             let published = approvals.publish(&words::subject(&plan), message).await;
@@ -92,7 +92,7 @@ impl Context<'_> {
             operator: operator.trim().to_owned(),
             at: self.invocation.started_at,
         };
-        let decided = self.function.approvals.decide(plan_id, decision).await;
+        let decided = self.approvals.decide(plan_id, decision).await;
         let (decision, answered) = decided.map_err(RecoveryError::from)?;
         let next = match (approved, answered) {
             (true, true) => "the recovery begins now; the execution shows how far it is",

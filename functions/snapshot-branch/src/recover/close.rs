@@ -1,24 +1,30 @@
 //! Compares, clears away, and writes down. All of it comes after writes go on again.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::Serialize;
+use shared::approval::Decision;
 use shared::key::Key;
 use shared::neon::ownership::{Mark, Own};
-use shared::neon::{NewBranch, Point};
+use shared::neon::{Branches, NewBranch, Point};
 use shared::store::StoreErrorKind;
 
 use super::error::RecoveryError;
-use super::outcome::{Closed, FORMAT, Known, Record, shortened};
+use super::outcome::{Change, Closed, FORMAT, Known, Record, shortened};
 use super::plan::Plan;
 use super::promote::is_kept;
 use super::request::{Close, PlanId};
-use super::steps::{Compared, Promoted};
+use super::steps::{Compared, Promoted, Promoting};
 use super::validate::branch_uri;
 use super::{Context, aside, candidate, compare, kept_copy};
-use crate::Opened;
-use crate::create::{ensure, whole_second};
+use crate::create::whole_second;
 use crate::dump_source::EXPIRES_AFTER;
 use crate::error::BranchesError;
+
+/// A restore that was sent shows within this, or nobody can say.
+const LOOKS: u32 = 6;
+const LOOK_PAUSE: Duration = Duration::from_secs(5);
 
 /// The answer to `compare`.
 #[derive(Clone, Debug, Serialize)]
@@ -53,7 +59,7 @@ impl Context<'_> {
             compute: Some(opened.policy.dump_compute),
             expires_at: Some(whole_second(self.invocation.now()) + EXPIRES_AFTER),
         };
-        let kept = ensure(self.function, self.invocation, &opened, &new).await?;
+        let kept = opened.project.ensure(&new).await?;
         let (role, database) = (&opened.policy.role, &opened.policy.database);
         let kept = opened.project.connection_uri(&kept.own, role, database);
         let kept = kept.await?.parse().map_err(RecoveryError::Uri)?;
@@ -79,17 +85,25 @@ impl Context<'_> {
         if let Some(closed) = self.read::<Closed>(id).await? {
             return Ok(closed);
         }
-        let opened = self.open(&plan.request.database).await?;
-        let is_restored = is_kept(&plan, &opened.project.branches().await?);
-        let left = clear_away(&opened, &plan).await;
+        let decision: Option<Decision> = self.read(id).await?;
+        let promoted: Option<Promoted> = self.read(id).await?;
+        let change = match (&promoted, self.read::<Promoting>(id).await?) {
+            (Some(_), _) => Change::Yes,
+            (None, Some(_)) => self.look_for_change(&plan).await,
+            // Nothing was sent, whatever Neon says, and also while it says nothing.
+            (None, None) => Change::No,
+        };
+        let left = match decision.as_ref().is_some_and(|it| it.approved) {
+            true => self.clear_away(&plan).await,
+            false => Vec::new(),
+        };
         let close = Close {
             failure: shortened(request.failure.clone()),
             unfreeze_failure: shortened(request.unfreeze_failure.clone()),
             compare_failure: shortened(request.compare_failure.clone()),
             ..request.clone()
         };
-        let (decision, prepared) = (self.read(id).await?, self.read(id).await?);
-        let (validated, promoted) = (self.read(id).await?, self.read(id).await?);
+        let (prepared, validated) = (self.read(id).await?, self.read(id).await?);
         let (smoked, compared) = (self.read(id).await?, self.read(id).await?);
         let known = Known {
             plan: &plan,
@@ -98,16 +112,65 @@ impl Context<'_> {
             prepared: prepared.as_ref(),
             validated: validated.as_ref(),
             promoted: promoted.as_ref(),
-            is_restored,
+            change,
             smoked: smoked.as_ref(),
             compared: compared.as_ref(),
             left,
         };
         let mut closed = known.closed();
         closed.evidence_key = self.keep(&known).await?;
-        tracing::info!(plan.plan_id, verdict = ?closed.verdict, is_restored, "closed a recovery");
+        tracing::info!(plan.plan_id, verdict = ?closed.verdict, ?change, "closed a recovery");
         let first = self.write_once(id, &closed).await?;
         Ok(first.unwrap_or(closed))
+    }
+
+    /// The change was sent, and nobody has heard that it was done. A look that fails, or finds
+    /// nothing, proves nothing: it may still be carried out.
+    async fn look_for_change(&self, plan: &Plan) -> Change {
+        for look in 0..LOOKS {
+            if look > 0 {
+                tokio::time::sleep(LOOK_PAUSE).await;
+            }
+            match self.branches_of(plan).await {
+                Ok(branches) if is_kept(plan, &branches) => return Change::Yes,
+                Ok(_) => {}
+                Err(error) => {
+                    let error = shared::error::chain(&error);
+                    tracing::warn!(error, "nobody could look what became of production");
+                }
+            }
+        }
+        Change::Unknown
+    }
+
+    async fn branches_of(&self, plan: &Plan) -> Result<Branches, BranchesError> {
+        let opened = self.open(&plan.request.database).await?;
+        Ok(opened.project.branches().await?)
+    }
+
+    /// What only served the recovery; the names of those that resist. They keep nobody from
+    /// hearing how it ended: rotation removes them.
+    async fn clear_away(&self, plan: &Plan) -> Vec<String> {
+        let mut left = Vec::new();
+        for mark in [kept_copy(plan), candidate(plan)] {
+            if let Err(error) = self.remove(plan, &mark).await {
+                let error = shared::error::chain(&error);
+                tracing::warn!(error, branch = mark.branch_name(), "a branch is left");
+                left.push(mark.branch_name());
+            }
+        }
+        left
+    }
+
+    async fn remove(&self, plan: &Plan, mark: &Mark) -> Result<(), BranchesError> {
+        let opened = self.open(&plan.request.database).await?;
+        // Somebody else's branch of that name is none that was left.
+        let found = opened.project.find(mark).await?;
+        let own = found.as_ref().and_then(Own::of);
+        if own.is_some_and(|it| it.mark().is_same(mark)) {
+            opened.project.remove(mark).await?;
+        }
+        Ok(())
     }
 
     /// Under a key that follows from the plan, so that a second try finds the first one's.
@@ -125,7 +188,7 @@ impl Context<'_> {
             prepared: known.prepared,
             validated: known.validated,
             promoted: known.promoted,
-            is_restored: known.is_restored,
+            change: known.change,
             smoked: known.smoked,
             unfrozen_at: &close.unfrozen_at,
             compared: known.compared,
@@ -151,28 +214,4 @@ impl Context<'_> {
             Err(error) => Err(BranchesError::Evidence(error)),
         }
     }
-}
-
-/// What only served the recovery; the names of those that resist. They keep nobody from hearing
-/// how it ended: rotation removes them.
-async fn clear_away(opened: &Opened, plan: &Plan) -> Vec<String> {
-    let mut left = Vec::new();
-    for mark in [kept_copy(plan), candidate(plan)] {
-        if let Err(error) = remove(opened, &mark).await {
-            let error = shared::error::chain(&error);
-            tracing::warn!(error, branch = mark.branch_name(), "a branch is left");
-            left.push(mark.branch_name());
-        }
-    }
-    left
-}
-
-async fn remove(opened: &Opened, mark: &Mark) -> Result<(), BranchesError> {
-    // Somebody else's branch of that name is none that was left.
-    let found = opened.project.find(mark).await?;
-    let own = found.as_ref().and_then(Own::of);
-    if own.is_some_and(|it| it.mark().is_same(mark)) {
-        opened.project.remove(mark).await?;
-    }
-    Ok(())
 }

@@ -141,7 +141,7 @@ fn both(relation: &str, then: &Table, kept: &Table, difference: &mut TableDiffer
         .filter(|it| type_of(then, &it.0).is_none());
     let added = added.map(|it| format!("the column {} was added since", it.0));
     difference.findings.extend(added);
-    let from = from(relation, then.is_partitioned && kept.is_partitioned);
+    let from = from(relation, then.is_partitioned || kept.is_partitioned);
     let columns: Vec<String> = common.iter().map(|it| quoted(it)).collect();
     let row = format!("ROW({})::text", columns.join(", "));
     let is_keyed = !then.key.is_empty()

@@ -44,6 +44,11 @@ pub enum RecoveryError {
     /// Production was not touched.
     #[error("the project is not the one that was planned for and approved; production was not changed; make a new plan. What changed:\n- {}", .0.join("\n- "))]
     Changed(Vec<String>),
+    /// It is not sent a second time into a world that is another by now.
+    #[error(
+        "an earlier try has sent the restore, and it does not show: production MAY have been changed; it was, as soon as the branch {kept} is there. It is not sent again: {source}"
+    )]
+    SentBefore { kept: String, source: Box<Self> },
     #[error(
         "the name {name} is taken by a branch that is not what production was: production was not changed; make a new plan"
     )]
@@ -82,6 +87,7 @@ impl RecoveryError {
             | Self::NotValid(_)
             | Self::NotWell(_)
             | Self::Uri(_) => Name::Refused,
+            Self::SentBefore { source, .. } => source.name(),
             Self::Approval(source) => source.name(),
             Self::Database { source, .. } if source.is_transient() => Name::Transient,
             Self::Database { .. } => Name::Refused,

@@ -24,7 +24,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
-use shared::approval::{ApprovalError, Decision, Step};
+use shared::approval::{ApprovalError, Approvals, Decision, Step};
 use shared::backup::DatabaseName;
 use shared::neon::ownership::{Class, Mark};
 use shared::neon::{Branch, Branches, ProjectFacts};
@@ -32,9 +32,10 @@ use shared::neon::{Branch, Branches, ProjectFacts};
 use crate::create::production;
 use crate::error::BranchesError;
 use crate::rotate::branches_max;
-use crate::{Function, Invocation, Opened};
+use crate::{Asking, Function, Invocation, Opened};
 use error::RecoveryError;
 use plan::{FORMAT, Plan, World};
+use promote::WITHIN;
 use request::{PlanId, PlanRequest, Recover};
 use steps::Taken;
 
@@ -53,38 +54,17 @@ pub struct Planned {
     pub unfreeze_function: Option<String>,
 }
 
-pub async fn handle(
-    function: &Function,
-    invocation: &Invocation,
-    request: &Recover,
-) -> Result<Value, BranchesError> {
-    let context = Context {
-        function,
-        invocation,
-    };
-    match request {
-        Recover::Plan(it) => json(&context.plan(it).await?),
-        Recover::AwaitApproval(it) => json(&context.await_approval(it).await?),
-        Recover::Approve(it) => json(&context.approve(it).await?),
-        Recover::Refuse(it) => json(&context.refuse(it).await?),
-        Recover::Prepare(it) => json(&context.prepare(&it.plan_id).await?),
-        Recover::Validate(it) => json(&context.validate(&it.plan_id).await?),
-        Recover::Promote(it) => json(&context.promote(&it.plan_id).await?),
-        Recover::Smoke(it) => json(&context.smoke(&it.plan_id).await?),
-        Recover::Compare(it) => json(&context.compare(&it.plan_id).await?),
-        Recover::Close(it) => json(&context.close(it).await?),
-    }
-}
-
 fn json(report: &impl Serialize) -> Result<Value, BranchesError> {
     serde_json::to_value(report).map_err(BranchesError::Json)
 }
 
 /// What every step is given.
 #[derive(Clone, Copy, Debug)]
-struct Context<'a> {
-    function: &'a Function,
-    invocation: &'a Invocation,
+pub struct Context<'a> {
+    pub function: &'a Function,
+    pub invocation: &'a Invocation,
+    pub asking: &'a Asking,
+    pub approvals: &'a Approvals,
 }
 
 /// The project as it is now.
@@ -106,17 +86,40 @@ impl Seen {
             neighbours: &opened.neighbours,
             checks: (asked, drill.map_or(0, |it| it.requests.len())),
             branches_max: branches_max(&self.facts),
+            open_plans: &[],
         }
     }
 }
 
 impl Context<'_> {
+    /// # Errors
+    ///
+    /// Under the names that the state machine matches.
+    pub async fn handle(&self, request: &Recover) -> Result<Value, BranchesError> {
+        match request {
+            Recover::Plan(it) => json(&self.plan(it).await?),
+            Recover::AwaitApproval(it) => json(&self.await_approval(it).await?),
+            Recover::Approve(it) => json(&self.approve(it).await?),
+            Recover::Refuse(it) => json(&self.refuse(it).await?),
+            Recover::Prepare(it) => json(&self.prepare(&it.plan_id).await?),
+            Recover::Validate(it) => json(&self.validate(&it.plan_id).await?),
+            Recover::Promote(it) => json(&self.promote(&it.plan_id).await?),
+            Recover::Smoke(it) => json(&self.smoke(&it.plan_id).await?),
+            Recover::Compare(it) => json(&self.compare(&it.plan_id).await?),
+            Recover::Close(it) => json(&self.close(it).await?),
+        }
+    }
+
     async fn plan(&self, request: &PlanRequest) -> Result<Planned, BranchesError> {
         let opened = self.open(&request.database).await?;
         let seen = see(&opened).await?;
-        let now = self.invocation.started_at;
-        let lifetime = self.function.config.plan_lifetime;
-        let plan = plan::plan(&seen.world(&opened), request, now, lifetime);
+        let (now, lifetime) = (self.invocation.started_at, self.asking.plan_lifetime);
+        let open = self.open_plans(&opened).await?;
+        let world = World {
+            open_plans: &open,
+            ..seen.world(&opened)
+        };
+        let plan = plan::plan(&world, request, now, lifetime);
         // The same id is the same plan.
         self.write_once(&plan.plan_id, &plan).await?;
         tracing::info!(
@@ -136,12 +139,36 @@ impl Context<'_> {
         })
     }
 
+    /// Plans of the same project that may still freeze, change and unfreeze: two at once would
+    /// undo each other's freeze.
+    async fn open_plans(&self, opened: &Opened) -> Result<Vec<Plan>, BranchesError> {
+        let now = self.invocation.started_at;
+        let planned = self.approvals.plans().await.map_err(RecoveryError::from)?;
+        let mut open = Vec::new();
+        for plan_id in planned {
+            let Some(plan) = self.read::<Plan>(&plan_id).await? else {
+                continue;
+            };
+            let is_alive = now.duration_since(plan.planned_at) < self.asking.plan_lifetime + WITHIN;
+            let is_rival =
+                plan.obstacles.is_empty() && plan.project == opened.policy.project.as_str();
+            if !is_alive || !is_rival || self.read::<outcome::Closed>(&plan_id).await?.is_some() {
+                continue;
+            }
+            let refused = self.read::<Decision>(&plan_id).await?;
+            if refused.is_none_or(|it| it.approved) {
+                open.push(plan);
+            }
+        }
+        Ok(open)
+    }
+
     async fn open(&self, database: &DatabaseName) -> Result<Opened, BranchesError> {
         self.function.open(self.invocation, database).await
     }
 
     async fn read<T: Step>(&self, plan_id: &str) -> Result<Option<T>, BranchesError> {
-        let read = self.function.approvals.read(plan_id).await;
+        let read = self.approvals.read(plan_id).await;
         Ok(read.map_err(RecoveryError::from)?)
     }
 
@@ -150,7 +177,7 @@ impl Context<'_> {
         plan_id: &str,
         step: &T,
     ) -> Result<Option<T>, BranchesError> {
-        let written = self.function.approvals.write_once(plan_id, step).await;
+        let written = self.approvals.write_once(plan_id, step).await;
         Ok(written.map_err(RecoveryError::from)?)
     }
 
@@ -161,7 +188,7 @@ impl Context<'_> {
                 return Ok(plan);
             }
             Some(_) => {
-                let key = self.function.approvals.key(plan_id.as_str(), Plan::NAME);
+                let key = self.approvals.key(plan_id.as_str(), Plan::NAME);
                 ApprovalError::Malformed { key }.into()
             }
             None => RecoveryError::NoPlan(plan_id.to_string()),

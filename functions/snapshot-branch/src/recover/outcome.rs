@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared::approval::Decision;
 use shared::checks::{CheckResult, Status};
+use shared::redact::redact;
 use shared::words;
 
 use super::plan::Plan;
@@ -24,6 +25,18 @@ pub enum Verdict {
     Refused,
     Expired,
     Failed,
+}
+
+/// Whether production was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// Nothing that could change it was sent.
+    No,
+    /// What it was is kept beside it.
+    Yes,
+    /// The change was sent, and does not show.
+    Unknown,
 }
 
 /// The plan's life is over; this is what was said about it.
@@ -52,8 +65,7 @@ pub struct Known<'a> {
     pub prepared: Option<&'a Prepared>,
     pub validated: Option<&'a Validated>,
     pub promoted: Option<&'a Promoted>,
-    /// By the project itself: there is a branch of what production was.
-    pub is_restored: bool,
+    pub change: Change,
     pub smoked: Option<&'a Smoked>,
     pub compared: Option<&'a Compared>,
     /// Branches that only served the recovery and could not be deleted.
@@ -75,7 +87,7 @@ pub struct Record<'a> {
     pub prepared: Option<&'a Prepared>,
     pub validated: Option<&'a Validated>,
     pub promoted: Option<&'a Promoted>,
-    pub is_restored: bool,
+    pub change: Change,
     pub smoked: Option<&'a Smoked>,
     pub unfrozen_at: &'a str,
     pub compared: Option<&'a Compared>,
@@ -90,10 +102,10 @@ pub struct Record<'a> {
 impl Known<'_> {
     pub fn verdict(&self) -> Verdict {
         let error = self.close.failure.error.as_str();
-        match (error, self.is_restored) {
-            ("", true) if self.smoked.is_some() => Verdict::Recovered,
-            ("ApprovalRefused", false) => Verdict::Refused,
-            ("ApprovalExpired", false) => Verdict::Expired,
+        match (error, self.change) {
+            ("", Change::Yes) if self.smoked.is_some() => Verdict::Recovered,
+            ("ApprovalRefused", Change::No) => Verdict::Refused,
+            ("ApprovalExpired", Change::No) => Verdict::Expired,
             _ => Verdict::Failed,
         }
     }
@@ -134,15 +146,17 @@ impl Known<'_> {
             preserve_under,
             ..
         } = self.plan;
-        if self.is_restored {
-            format!(
+        match self.change {
+            Change::Yes => format!(
                 "production WAS put back. What it was until then is the branch {preserve_under}; nobody deletes it but you. The way back is docs/RUNBOOK.md, \"Undo a recovery\""
-            )
-        } else {
-            format!(
+            ),
+            Change::No => format!(
                 "production was NOT changed: the branch {} is as it was",
                 production.name
-            )
+            ),
+            Change::Unknown => format!(
+                "production MAY have been changed: the restore was sent, and does not show yet. It was, as soon as the branch {preserve_under} is there; look for it before you do anything else"
+            ),
         }
     }
 
@@ -195,7 +209,7 @@ impl Known<'_> {
         lines.extend(self.steps());
         if let Some(compared) = self.compared {
             lines.push(format!(
-                "What changed between {} and the recovery, and is in {} now:",
+                "What changed between {} and the recovery, and is in {} now (of this database only; every other one of the branch went back, too, and was not compared):",
                 self.plan.request.point, self.plan.preserve_under
             ));
             lines.extend(
@@ -216,7 +230,7 @@ impl Known<'_> {
     /// Each step that was taken, with its time.
     fn steps(&self) -> Vec<String> {
         let hook =
-            |at: &str, name: &str| (!at.is_empty()).then(|| format!("{at} {name} hook done"));
+            |at: &str, name: &str| (!at.is_empty()).then(|| format!("{at} {name} hook called"));
         let step = |taken: Option<Taken>, name: &str| {
             let Taken { at, seconds } = taken?;
             Some(format!("{at} {name}, {seconds:.1} s"))
@@ -262,9 +276,10 @@ pub fn shortened(failure: Failure) -> Failure {
         message: String,
     }
     let message: Result<LambdaError, _> = serde_json::from_str(&failure.cause);
-    let cause = message.map_or(failure.cause, |it| it.message);
+    // Redacted first: half a secret is not recognised as one. A hook may say anything.
+    let cause = redact(&message.map_or(failure.cause, |it| it.message));
     Failure {
-        error: failure.error,
+        error: redact(&failure.error),
         cause: cause.chars().take(CAUSE_CHARS_MAX).collect(),
     }
 }
@@ -313,7 +328,7 @@ mod tests {
     }
 
     /// Of a recovery that ended with `error`, and whose unfreeze hook ended with `unfreeze`.
-    fn closed(error: &str, unfreeze: &str, is_restored: bool, is_smoked: bool) -> Closed {
+    fn closed(error: &str, unfreeze: &str, change: Change, is_smoked: bool) -> Closed {
         let plan = Stage::new("").plan(time("2026-11-21T02:30:00Z"));
         let close = Close {
             plan_id: plan.plan_id.clone().try_into().unwrap(),
@@ -350,9 +365,9 @@ mod tests {
             prepared: None,
             validated: None,
             promoted: None,
-            is_restored,
+            change,
             smoked: is_smoked.then_some(&smoked),
-            compared: is_restored.then_some(&compared),
+            compared: (change == Change::Yes).then_some(&compared),
             left: Vec::new(),
         }
         .closed()
@@ -360,13 +375,13 @@ mod tests {
 
     #[test]
     fn a_recovery_is_good_only_when_production_was_put_back_checked_and_writes_go_on() {
-        let recovered = closed("", "", true, true);
+        let recovered = closed("", "", Change::Yes, true);
         assert_eq!(recovered.verdict, Verdict::Recovered);
         assert!(recovered.is_good && recovered.error.is_empty());
         for words in [
             "RECOVERED: production of app",
             "production WAS put back",
-            "2026-11-21T03:05:02Z freeze hook done",
+            "2026-11-21T03:05:02Z freeze hook called",
             "production checked, 1.5 s",
             "- app.orders: 2 rows added since, 0 gone, 0 changed",
         ] {
@@ -377,10 +392,10 @@ mod tests {
             );
         }
         for (case, error) in [
-            (closed("", "", false, false), "Failed"),
-            (closed("", "", true, false), "Failed"),
-            (closed("Refused", "", true, true), "Refused"),
-            (closed("", "Failed", true, true), "UnfreezeFailed"),
+            (closed("", "", Change::No, false), "Failed"),
+            (closed("", "", Change::Yes, false), "Failed"),
+            (closed("Refused", "", Change::Yes, true), "Refused"),
+            (closed("", "Failed", Change::Yes, true), "UnfreezeFailed"),
         ] {
             assert!(!case.is_good && !case.is_quiet, "{case:?}");
             assert_eq!(case.error, error);
@@ -393,11 +408,11 @@ mod tests {
             ("ApprovalRefused", Verdict::Refused),
             ("ApprovalExpired", Verdict::Expired),
         ] {
-            let quiet = closed(error, "", false, false);
+            let quiet = closed(error, "", Change::No, false);
             assert_eq!((quiet.verdict, quiet.is_quiet), (verdict, true));
             assert_eq!(quiet.error, error);
             assert!(quiet.words.contains("production was NOT changed"));
-            let frozen = closed(error, "Failed", false, false);
+            let frozen = closed(error, "Failed", Change::No, false);
             assert!(!frozen.is_quiet);
             assert!(
                 frozen.words.contains("WRITES MAY STILL BE STOPPED"),
@@ -407,9 +422,28 @@ mod tests {
         }
         // Whoever says that nobody approved, while production is another, is not believed.
         assert_eq!(
-            closed("ApprovalRefused", "", true, false).verdict,
+            closed("ApprovalRefused", "", Change::Yes, false).verdict,
             Verdict::Failed
         );
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_denied() {
+        let unknown = closed("Transient", "", Change::Unknown, false);
+        assert!(!unknown.is_good && !unknown.is_quiet);
+        assert!(unknown.words.contains("production MAY have been changed"));
+        let refused = closed("ApprovalRefused", "", Change::Unknown, false);
+        assert_eq!(refused.verdict, Verdict::Failed);
+    }
+
+    #[test]
+    fn a_hooks_words_are_kept_without_its_secrets() {
+        let failure = Failure {
+            error: "Error".to_owned(),
+            cause: r#"{"errorMessage":"cannot reach postgres://u:CANARY@h/db"}"#.to_owned(),
+        };
+        let kept = shortened(failure).cause;
+        assert_eq!(kept, "cannot reach postgres://u:***@h/db");
     }
 
     #[test]

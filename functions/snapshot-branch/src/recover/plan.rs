@@ -7,6 +7,7 @@ use shared::neon::plan::plan as known_plan;
 use shared::neon::{Branch, Branches, Past, ProjectFacts};
 use shared::plan::{Basis, plan_id};
 use shared::policy::NeonPolicy;
+use shared::sealed::sha256;
 
 use super::request::PlanRequest;
 use crate::request::RestorePoint;
@@ -17,6 +18,7 @@ pub const FORMAT: u32 = 1;
 const MARGIN: SignedDuration = SignedDuration::from_mins(15);
 /// The branch of the point, the branch of what is kept, and what is kept.
 const BRANCHES_NEEDED: u64 = 3;
+const NAME_CHARS: usize = 6;
 
 /// As the work bucket keeps it. Written once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +78,8 @@ pub struct World<'a> {
     pub checks: (usize, usize),
     /// That a project may have.
     pub branches_max: Option<u64>,
+    /// Of the same project, and not over.
+    pub open_plans: &'a [Plan],
 }
 
 /// Makes the plan of this moment.
@@ -86,7 +90,10 @@ pub fn plan(
     lifetime: SignedDuration,
 ) -> Plan {
     let stamp = now.strftime("%Y%m%dT%H%M%SZ");
-    let preserve_under = format!("{}-before-{stamp}", world.production.name);
+    // Of this plan alone, also where another one is of the same second.
+    let own = sha256(format!("{now} {} {}", request.database, request.point).as_bytes());
+    let own = &own[..NAME_CHARS];
+    let preserve_under = format!("{}-before-{stamp}-{own}", world.production.name);
     let basis = basis(world, request, &preserve_under);
     let expires_at = expires_at(world, request, now, lifetime);
     let hook = |it: &Option<shared::policy::HookName>| it.clone().map(String::from);
@@ -204,6 +211,12 @@ fn obstacles(
         ));
     }
     obstacles.extend(limits(world));
+    obstacles.extend(world.open_plans.iter().map(|it| {
+        format!(
+            "the plan {} of {}, which {} asked for, is not over, and one would let writes go on that the other has stopped: wait for its end, or refuse it with {{\"recover\": {{\"refuse\": {{\"plan_id\": \"{}\", \"operator\": \"your name\"}}}}}}",
+            it.plan_id, it.request.database, it.request.by, it.plan_id
+        )
+    }));
     if world.branches.named(preserve_under).is_some() {
         obstacles.push(format!(
             "there is a branch {preserve_under} already, which is the name for what production is now: plan again in a second"

@@ -8,7 +8,7 @@ use super::plan::Plan;
 use super::request::PlanId;
 use super::steps::Prepared;
 use super::{Context, candidate, see};
-use crate::create::{ensure, whole_second};
+use crate::create::whole_second;
 use crate::dump_source::EXPIRES_AFTER;
 use crate::error::BranchesError;
 
@@ -34,7 +34,8 @@ impl Context<'_> {
             compute: Some(opened.policy.dump_compute),
             expires_at: Some(whole_second(self.invocation.now()) + EXPIRES_AFTER),
         };
-        let ensured = ensure(self.function, self.invocation, &opened, &new).await?;
+        // Its place was there when it was planned; none is made by deleting anything.
+        let ensured = opened.project.ensure(&new).await?;
         let prepared = Prepared {
             taken: self.taken(),
             branch: ensured.branch.name,

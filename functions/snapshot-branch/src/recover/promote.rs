@@ -4,6 +4,8 @@
 //! kept under a name of this plan alone, so whether it happened can be seen, however often this is
 //! sent.
 
+use std::time::{Duration, Instant};
+
 use jiff::SignedDuration;
 use serde::Serialize;
 use shared::approval::Decision;
@@ -21,7 +23,9 @@ use crate::create::production;
 use crate::error::BranchesError;
 
 /// An approval is for the world as it is. Branch and checks take minutes.
-const WITHIN: SignedDuration = SignedDuration::from_mins(60);
+pub(super) const WITHIN: SignedDuration = SignedDuration::from_mins(60);
+/// Between two looks at a project that is busy.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// The answer.
 #[derive(Clone, Debug, Serialize)]
@@ -36,25 +40,12 @@ impl Context<'_> {
     pub(super) async fn promote(&self, plan_id: &PlanId) -> Result<PutBack, BranchesError> {
         let (plan, decision) = self.approved(plan_id).await?;
         if let Some(promoted) = self.read::<Promoted>(plan_id.as_str()).await? {
-            return Ok(put_back(plan, promoted));
+            return Ok(answer(plan, promoted));
         }
         self.needed::<Validated>(plan_id, "its branch was not checked")
             .await?;
         let opened = self.open(&plan.request.database).await?;
-        let seen = see(&opened).await?;
-        let begun = self.read::<Promoting>(plan_id.as_str()).await?;
-        match (is_kept(&plan, &seen.branches), begun) {
-            // An earlier try has done it, and its answer was lost.
-            (true, Some(_)) => opened.project.settle_production().await?,
-            (true, None) => {
-                let name = plan.preserve_under;
-                return Err(RecoveryError::NameTaken { name }.into());
-            }
-            (false, _) => {
-                self.may_change(&opened, &seen, &plan, &decision)?;
-                self.change(&opened, &seen, &plan).await?;
-            }
-        }
+        self.put_back(&opened, &plan, &decision).await?;
         let branches = opened.project.branches().await?;
         let kept = branches.named(&plan.preserve_under);
         let kept = kept.ok_or_else(|| NeonError::Missing {
@@ -72,7 +63,40 @@ impl Context<'_> {
             kept_as = plan.preserve_under,
             "production was put back"
         );
-        Ok(put_back(plan, promoted))
+        Ok(answer(plan, promoted))
+    }
+
+    /// Looks, and sends the change once for each look: a project that is busy is looked at anew,
+    /// since somebody else may be changing it.
+    async fn put_back(
+        &self,
+        opened: &Opened,
+        plan: &Plan,
+        decision: &Decision,
+    ) -> Result<(), BranchesError> {
+        loop {
+            let seen = see(opened).await?;
+            let begun = self.read::<Promoting>(&plan.plan_id).await?;
+            match (is_kept(plan, &seen.branches), begun.is_some()) {
+                // An earlier try has done it, and its answer was lost.
+                (true, true) => return Ok(opened.project.settle_production().await?),
+                (true, false) => {
+                    let name = plan.preserve_under.clone();
+                    return Err(RecoveryError::NameTaken { name }.into());
+                }
+                (false, begun) => self
+                    .may_change(opened, &seen, plan, decision)
+                    .map_err(|source| sent_before(plan, begun, source))?,
+            }
+            match self.change(opened, &seen, plan).await {
+                Err(BranchesError::Neon(NeonError::Locked { .. }))
+                    if Instant::now() + PAUSE < self.until() =>
+                {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                done => return done,
+            }
+        }
     }
 
     fn may_change(
@@ -114,13 +138,24 @@ impl Context<'_> {
     }
 }
 
+/// What an earlier try has sent may still be carried out.
+fn sent_before(plan: &Plan, begun: bool, source: RecoveryError) -> RecoveryError {
+    if !begun {
+        return source;
+    }
+    RecoveryError::SentBefore {
+        kept: plan.preserve_under.clone(),
+        source: Box::new(source),
+    }
+}
+
 /// Whether there is a branch of what production was. A restored root leaves a root.
 pub(super) fn is_kept(plan: &Plan, branches: &Branches) -> bool {
     let kept = branches.named(&plan.preserve_under);
     kept.is_some_and(|it| it.parent_id.is_none() && !it.default)
 }
 
-fn put_back(plan: Plan, promoted: Promoted) -> PutBack {
+fn answer(plan: Plan, promoted: Promoted) -> PutBack {
     PutBack {
         branch_id: promoted.branch_id,
         kept_as: plan.preserve_under,

@@ -58,6 +58,7 @@ impl Stage {
             neighbours: &[],
             checks: (0, 0),
             branches_max: Some(10),
+            open_plans: &[],
         }
     }
 
@@ -89,7 +90,10 @@ pub(in crate::recover) fn time(at: &str) -> RestorePoint {
 fn a_plan_names_what_is_kept_and_says_that_nobody_is_stopped() {
     let plan = Stage::new("").plan(time("2026-11-21T02:30:00Z"));
     assert_eq!(plan.obstacles, [""; 0]);
-    assert_eq!(plan.preserve_under, "main-before-20261121T030501Z");
+    let kept = &plan.preserve_under;
+    assert!(kept.starts_with("main-before-20261121T030501Z-"), "{kept}");
+    let other = Stage::new("").plan(time("2026-11-21T02:31:00Z"));
+    assert_ne!(*kept, other.preserve_under, "two plans of one second");
     assert_eq!(plan.target_name(), "app/main");
     assert_eq!(plan.expires_at, "2026-11-21T07:05:01Z".parse().unwrap());
     assert!(plan.notes[0].starts_with("WRITES ARE NOT STOPPED"));
@@ -128,7 +132,8 @@ fn every_obstacle_is_told_at_once() {
     for name in ["a", "b", "c", "d"] {
         stage.branches.0.push(branch(name, Some("br-old-1")));
     }
-    let kept = branch("main-before-20261121T030501Z", Some("br-main"));
+    let kept = stage.plan(time("2027-01-01T00:00:00Z")).preserve_under;
+    let kept = branch(&kept, Some("br-main"));
     stage.branches.0.push(kept);
     stage.branches.0[0].parent_id = Some("br-old-1".to_owned());
     let told = stage
@@ -139,7 +144,7 @@ fn every_obstacle_is_told_at_once() {
         "has not come yet",
         "is a child of another branch",
         "has 11 of 10 branches, and a recovery needs 3",
-        "there is a branch main-before-20261121T030501Z already",
+        "there is a branch main-before-20261121T030501Z-",
     ] {
         assert!(told.contains(words), "{words}\n{told}");
     }
@@ -182,4 +187,22 @@ fn what_somebody_else_does_to_production_changes_the_basis_and_ordinary_branches
         change(&mut other);
         assert!(!changes(&plan.basis, &now(&other)).is_empty());
     }
+}
+
+#[test]
+fn two_plans_of_one_project_would_undo_each_others_freeze() {
+    let stage = Stage::new("");
+    let first = stage.plan(time("2026-11-21T02:30:00Z"));
+    let world = World {
+        open_plans: std::slice::from_ref(&first),
+        ..stage.world()
+    };
+    let (now, lifetime) = (NOW.parse().unwrap(), SignedDuration::from_hours(4));
+    let second = plan(&world, &first.request, now, lifetime);
+    let told = second.obstacles.join("\n");
+    assert!(
+        told.contains(&format!("the plan {} of app", first.plan_id)),
+        "{told}"
+    );
+    assert!(told.contains(r#"{"recover": {"refuse": "#), "{told}");
 }
