@@ -211,12 +211,7 @@ fn obstacles(
         ));
     }
     obstacles.extend(limits(world));
-    obstacles.extend(world.open_plans.iter().map(|it| {
-        format!(
-            "the plan {} of {}, which {} asked for, is not over, and one would let writes go on that the other has stopped: wait for its end, or refuse it with {{\"recover\": {{\"refuse\": {{\"plan_id\": \"{}\", \"operator\": \"your name\"}}}}}}",
-            it.plan_id, it.request.database, it.request.by, it.plan_id
-        )
-    }));
+    obstacles.extend(world.open_plans.iter().map(not_over));
     if world.branches.named(preserve_under).is_some() {
         obstacles.push(format!(
             "there is a branch {preserve_under} already, which is the name for what production is now: plan again in a second"
@@ -240,6 +235,23 @@ fn of_branch(world: &World<'_>, name: &str) -> String {
             "production is restored along its own history, not from the branch {name}: write \"point\": {{\"time\": \"…\"}}"
         ),
     }
+}
+
+/// One would let writes go on that the other has stopped.
+fn not_over(open: &Plan) -> String {
+    let Plan {
+        plan_id, request, ..
+    } = open;
+    let event = |what: &str, more: &str| {
+        format!("{{\"recover\": {{\"{what}\": {{\"plan_id\": \"{plan_id}\"{more}}}}}}}")
+    };
+    format!(
+        "the plan {plan_id} of {}, which {} asked for, is not over: wait for its end; or refuse it, with {}; or, if its execution was stopped, end it, with {}",
+        request.database,
+        request.by.trim(),
+        event("refuse", ", \"operator\": \"your name\""),
+        event("close", "")
+    )
 }
 
 fn limits(world: &World<'_>) -> Vec<String> {

@@ -114,18 +114,25 @@ pub struct OfPlan {
     pub plan_id: PlanId,
 }
 
-/// Sent by the state machine, whatever happened before.
+/// Sent by the state machine, whatever happened before; by a person, with the plan's id alone,
+/// where the execution was stopped.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Close {
     pub plan_id: PlanId,
+    #[serde(default)]
     pub execution: String,
-    /// When the hooks had done their work; empty: they had not, or there are none.
+    /// When the hooks were called and did not fail; empty: not, or there are none.
+    #[serde(default)]
     pub frozen_at: String,
+    #[serde(default)]
     pub unfrozen_at: String,
     /// Of the step that ended it; without an error where none did.
+    #[serde(default)]
     pub failure: Failure,
+    #[serde(default)]
     pub unfreeze_failure: Failure,
+    #[serde(default)]
     pub compare_failure: Failure,
 }
 
@@ -204,6 +211,15 @@ mod tests {
             let error = parse(json!({"plan": event})).unwrap_err();
             assert!(error.contains(expected), "{field}: {error}");
         }
+    }
+
+    #[test]
+    fn a_person_ends_a_plan_by_its_id_alone() {
+        let close = parse(json!({"close": {"plan_id": "20261121T030501Z-8f3a2c19d0b4"}}));
+        let Ok(Recover::Close(close)) = close else {
+            panic!("{close:?}");
+        };
+        assert!(!close.failure.is_some() && !close.unfreeze_failure.is_some());
     }
 
     #[test]
