@@ -1,10 +1,12 @@
 //! Production put back to an earlier moment, through its state machine, with a person's approval.
 
+mod interrupted;
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use localcloud::Execution;
-use localcloud::neon::{NeonFault, NeonFaultAction, ProjectOptions};
+use localcloud::neon::{NeonCall, NeonFault, NeonFaultAction, Plan, ProjectOptions};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -38,22 +40,45 @@ struct Incident {
     hooks: Arc<Mutex<Vec<Value>>>,
 }
 
+/// What a test wants to be otherwise.
+struct Setup {
+    /// What the hooks answer.
+    freeze: Result<(), &'static str>,
+    unfreeze: Result<(), &'static str>,
+    restore_keeps_id: bool,
+    /// Further lines after `[database.neon]`.
+    policy: &'static str,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            freeze: Ok(()),
+            unfreeze: Ok(()),
+            restore_keeps_id: true,
+            policy: "",
+        }
+    }
+}
+
 impl Incident {
-    /// `freeze` is what the freeze hook answers; `policy` are further lines after `[database.neon]`.
-    async fn new(name: &'static str, freeze: Result<(), &'static str>, policy: &str) -> Self {
+    async fn new(name: &'static str, setup: Setup) -> Self {
         let seeded = ProjectOptions {
+            plan: Plan::Scale,
             seed: SEED.to_owned(),
             age: Duration::from_secs(7_200),
             history_retention_seconds: Some(86_400),
+            restore_keeps_id: setup.restore_keeps_id,
             ..ProjectOptions::default()
         };
-        let hooks_of_it = format!(
+        let policy = format!(
             "dump_compute = 0.25\nfreeze_function = \"lifeboat-hook-freeze-{name}\"\n\
-             unfreeze_function = \"lifeboat-hook-unfreeze-{name}\"\n{policy}"
+             unfreeze_function = \"lifeboat-hook-unfreeze-{name}\"\n{}",
+            setup.policy
         );
-        let stage = Stage::new(name, seeded, &hooks_of_it).await;
+        let stage = Stage::new(name, seeded, &policy).await;
         let hooks: Arc<Mutex<Vec<Value>>> = Arc::default();
-        for (hook, answer) in [("freeze", freeze), ("unfreeze", Ok(()))] {
+        for (hook, answer) in [("freeze", setup.freeze), ("unfreeze", setup.unfreeze)] {
             let told = hooks.clone();
             let answer = move |event: Value| {
                 told.lock().unwrap().push(event);
@@ -101,7 +126,8 @@ impl Incident {
     }
 
     async fn tell(&self, what: &str, more: Value) -> Result<Value, String> {
-        self.stage.invoke(&json!({"recover": {what: more}})).await
+        let event = json!({"recover": {what: more}});
+        self.stage.call("RecoverFunction", &event).await
     }
 
     async fn approve(&self, plan_id: &str, typed: &str) -> Result<Value, String> {
@@ -152,8 +178,12 @@ const AFTER: &str = "2=changed 3=three 4=four 10=ten";
 
 #[tokio::test]
 async fn production_goes_back_what_it_was_is_kept_and_what_changed_since_is_counted() {
-    let checks = "[database.drill]\ntarget = \"standby\"\n[[database.drill.sql]]\nname = \"three orders\"\nquery = \"SELECT count(*) FROM orders\"\nexpect = \"3\"";
-    let incident = Incident::new("recover-good", Ok(()), checks).await;
+    let setup = Setup {
+        restore_keeps_id: false,
+        policy: "[database.drill]\ntarget = \"standby\"\n[[database.drill.sql]]\nname = \"three orders\"\nquery = \"SELECT count(*) FROM orders\"\nexpect = \"3\"",
+        ..Setup::default()
+    };
+    let incident = Incident::new("recover-good", setup).await;
     let stage = &incident.stage;
     let execution = incident.start().await;
     let (plan_id, question) = incident.asked(&execution).await;
@@ -190,7 +220,9 @@ async fn production_goes_back_what_it_was_is_kept_and_what_changed_since_is_coun
     assert!(kept.name.starts_with("main-before-2"), "{}", kept.name);
     assert_eq!((kept.expires_at, &kept.parent), (None, &None));
     assert_eq!(incident.orders_of(&kept.name), AFTER);
-    let hooks = [incident.told("freeze", ""), incident.told("unfreeze", "")];
+    // Once more before the change: somebody may have let writes go on.
+    let freeze = incident.told("freeze", "");
+    let hooks = [freeze.clone(), freeze, incident.told("unfreeze", "")];
     assert_eq!(incident.hooks(), hooks);
 
     let output = ended.output.clone().unwrap();
@@ -202,7 +234,7 @@ async fn production_goes_back_what_it_was_is_kept_and_what_changed_since_is_coun
         "- public.made: 7 rows added since, 0 gone, 0 changed; it was made since",
         "it had 2 rows then and 3 when it was kept, and they differ",
         "- 1 tables are the same",
-        "freeze hook done",
+        "freeze hook called",
         "production put back, ",
     ] {
         assert!(words.contains(expected), "{expected}\n{words}");
@@ -240,18 +272,38 @@ async fn production_goes_back_what_it_was_is_kept_and_what_changed_since_is_coun
 
 #[tokio::test]
 async fn a_refused_recovery_changes_nothing_lets_writes_go_on_and_wakes_nobody() {
-    let incident = Incident::new("recover-no", Ok(()), "").await;
+    let incident = Incident::new("recover-no", Setup::default()).await;
+    let stage = &incident.stage;
     let execution = incident.start().await;
     let (plan_id, _) = incident.asked(&execution).await;
-    // Nobody gets around the approval.
+    // Nobody gets around the approval, nor around the function that asks for it.
     for step in ["prepare", "validate", "promote"] {
         let error = incident.tell(step, json!({"plan_id": plan_id})).await;
         let error = error.unwrap_err();
         assert!(error.contains("nobody has approved"), "{step}: {error}");
     }
+    let promote = json!({"recover": {"promote": {"plan_id": plan_id}}});
+    let error = stage.invoke(&promote).await.unwrap_err();
+    assert!(error.contains("never changes production"), "{error}");
+    let rotate = json!({"rotate": {"database": stage.name}});
+    let error = stage.call("RecoverFunction", &rotate).await.unwrap_err();
+    assert!(error.contains("does nothing else"), "{error}");
+    // A second one would let writes go on that the first has stopped.
+    let second = incident.start().await;
+    let second = stage.cloud.wait(&second).await.unwrap();
+    assert_eq!(second.error.as_deref(), Some("HasObstacles"), "{second:?}");
+    assert!(second.cause.unwrap().contains(&plan_id));
+    assert_eq!(incident.hooks(), [incident.told("freeze", "")]);
+
+    // What was never begun was not done, also while Neon says nothing.
+    stage.neon.faults().add(NeonFault {
+        path: format!("/projects/{}/", stage.seeded.project),
+        times: 10_000,
+        ..NeonFault::default()
+    });
     let refuse = json!({"plan_id": plan_id, "operator": "Ada"});
     incident.tell("refuse", refuse).await.unwrap();
-    let ended = incident.stage.cloud.wait(&execution).await.unwrap();
+    let ended = stage.cloud.wait(&execution).await.unwrap();
     let end = (&*ended.status, ended.error.as_deref());
     assert_eq!(end, ("FAILED", Some("ApprovalRefused")), "{ended:?}");
     let cause = ended.cause.clone().unwrap();
@@ -263,18 +315,23 @@ async fn a_refused_recovery_changes_nothing_lets_writes_go_on_and_wakes_nobody()
     ];
     assert_eq!(incident.hooks(), hooks);
     // The question is the only message: no alert, and no backstop.
-    assert_eq!(incident.stage.messages(&ended, "PageTopic").await.len(), 1);
+    assert_eq!(stage.messages(&ended, "PageTopic").await.len(), 1);
     let error = incident.approve(&plan_id, "recover-no/main").await;
     assert!(error.unwrap_err().contains("Ada has refused the plan"));
 }
 
 #[tokio::test]
-async fn a_freeze_hook_that_fails_ends_it_before_anybody_is_asked() {
-    let incident = Incident::new("recover-hot", Err("the queue does not drain"), "").await;
+async fn a_freeze_hook_that_fails_ends_it_and_an_unfreeze_hook_that_fails_wakes_somebody() {
+    let setup = Setup {
+        freeze: Err("the queue does not drain"),
+        unfreeze: Err("postgres://u:CANARY@h/db does not answer"),
+        ..Setup::default()
+    };
+    let incident = Incident::new("recover-hot", setup).await;
     let execution = incident.start().await;
     let ended = incident.stage.cloud.wait(&execution).await.unwrap();
     let end = (&*ended.status, ended.error.as_deref());
-    assert_eq!(end, ("FAILED", Some("HookFailed")), "{ended:?}");
+    assert_eq!(end, ("FAILED", Some("UnfreezeFailed")), "{ended:?}");
     incident.assert_untouched();
     let hooks = [
         incident.told("freeze", ""),
@@ -282,12 +339,14 @@ async fn a_freeze_hook_that_fails_ends_it_before_anybody_is_asked() {
     ];
     assert_eq!(incident.hooks(), hooks);
     let pages = incident.stage.messages(&ended, "PageTopic").await;
+    assert!(pages.iter().all(|it| !it.text.contains("waits for your")));
     let told = pages.iter().find(|it| !it.text.starts_with("Backstop"));
     let told = &told.unwrap().text;
     for words in [
-        "the recovery of production of recover-hot FAILED",
+        "writes to recover-hot may STILL BE STOPPED",
         "production was NOT changed",
         "the queue does not drain",
+        "postgres://u:***@h/db does not answer",
     ] {
         assert!(told.contains(words), "{words}\n{told}");
     }
@@ -295,8 +354,11 @@ async fn a_freeze_hook_that_fails_ends_it_before_anybody_is_asked() {
 
 #[tokio::test]
 async fn a_branch_that_is_not_good_is_removed_and_production_stays() {
-    let checks = "[database.drill]\ntarget = \"standby\"\n[[database.drill.sql]]\nname = \"four orders\"\nquery = \"SELECT count(*) FROM orders\"\nexpect = \"4\"";
-    let incident = Incident::new("recover-bad", Ok(()), checks).await;
+    let setup = Setup {
+        policy: "[database.drill]\ntarget = \"standby\"\n[[database.drill.sql]]\nname = \"four orders\"\nquery = \"SELECT count(*) FROM orders\"\nexpect = \"4\"",
+        ..Setup::default()
+    };
+    let incident = Incident::new("recover-bad", setup).await;
     let ended = incident.recover().await;
     let end = (&*ended.status, ended.error.as_deref());
     assert_eq!(end, ("FAILED", Some("Refused")), "{ended:?}");
@@ -307,24 +369,35 @@ async fn a_branch_that_is_not_good_is_removed_and_production_stays() {
 }
 
 #[tokio::test]
-async fn production_is_put_back_once_however_its_answer_is_lost() {
-    let incident = Incident::new("recover-lost", Ok(()), "").await;
+async fn production_is_put_back_once_though_it_is_busy_and_the_answer_is_lost() {
+    let incident = Incident::new("recover-lost", Setup::default()).await;
     let stage = &incident.stage;
     let own = format!(
         "/projects/{}/branches/{}/restore",
         stage.seeded.project, stage.seeded.branch
     );
-    stage.neon.faults().add(NeonFault {
-        method: Some(Method::POST),
-        path: own.clone(),
-        action: NeonFaultAction::LoseAnswer,
-        ..NeonFault::default()
-    });
+    for (from, action) in [
+        (1, NeonFaultAction::Locked),
+        (2, NeonFaultAction::LoseAnswer),
+    ] {
+        stage.neon.faults().add(NeonFault {
+            method: Some(Method::POST),
+            path: own.clone(),
+            from,
+            action,
+            ..NeonFault::default()
+        });
+    }
     let ended = incident.recover().await;
     assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", stage.story());
     let calls = stage.neon.calls();
-    let sent = calls.iter().filter(|it| it.path.ends_with(&own));
-    assert_eq!(sent.count(), 1, "the change was sent again");
+    let is_sent = |it: &&NeonCall| it.path.ends_with(&own);
+    assert_eq!(calls.iter().filter(is_sent).count(), 2);
+    // It was not sent again without another look.
+    let project = format!("/projects/{}/branches", stage.seeded.project);
+    let mut between = calls.iter().skip_while(|it| !is_sent(it)).skip(1);
+    let mut between = between.by_ref().take_while(|it| !is_sent(it));
+    assert!(between.any(|it| it.path.ends_with(&project)));
     assert_eq!(stage.branches().len(), 2);
     assert_eq!(incident.orders_of("main"), BEFORE);
 }

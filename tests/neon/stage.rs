@@ -19,12 +19,7 @@ struct Shared {
 async fn shared() -> &'static Shared {
     static SHARED: OnceCell<Shared> = OnceCell::const_new();
     let start = async || {
-        // Sources differ in whether production has another id after a restore: here it has.
-        let options = NeonOptions {
-            restore_keeps_id: false,
-            ..NeonOptions::default()
-        };
-        let neon = tokio::task::spawn_blocking(|| Neon::start(options));
+        let neon = tokio::task::spawn_blocking(|| Neon::start(NeonOptions::default()));
         let neon = neon.await.unwrap().unwrap();
         let url = neon.url().to_owned();
         let cloud = clouds::start("neon", |options| {
@@ -106,11 +101,11 @@ impl Stage {
 
     /// The function's answer; its error as text where it has one.
     pub(super) async fn invoke(&self, event: &Value) -> Result<Value, String> {
-        let invoked = self
-            .cloud
-            .invoke("SnapshotBranchFunction", event)
-            .await
-            .unwrap();
+        self.call("SnapshotBranchFunction", event).await
+    }
+
+    pub(super) async fn call(&self, function: &str, event: &Value) -> Result<Value, String> {
+        let invoked = self.cloud.invoke(function, event).await.unwrap();
         let answer: Value = serde_json::from_slice(&invoked.payload).unwrap();
         match invoked.failed {
             true => Err(answer.to_string()),

@@ -205,15 +205,12 @@ fn hold_a_stand_in_for_a_while() {
 #[tokio::test]
 async fn a_restored_branch_is_as_it_was_and_what_it_was_before_is_kept() {
     for restore_keeps_id in [true, false] {
-        let options = NeonOptions {
-            restore_keeps_id,
-            ..NeonOptions::default()
-        };
         let seed = ProjectOptions {
             seed: SHOP.to_owned(),
+            restore_keeps_id,
             ..ProjectOptions::default()
         };
-        let project = Project::new(options, seed);
+        let project = Project::new(NeonOptions::default(), seed);
         let main = project.seeded.branch.clone();
         let uri = project.uri(&main).await;
         let backup = project.branch("backup", false, Value::Null).await;

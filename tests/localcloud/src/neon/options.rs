@@ -14,9 +14,6 @@ pub struct NeonOptions {
     pub certificate: Option<Certificate>,
     /// How long each operation runs, besides what it does.
     pub operation_delay: Duration,
-    /// The sources disagree about a restored branch: whether it keeps its id and the old state moves to a new one,
-    /// or a new branch takes over name and computes.
-    pub restore_keeps_id: bool,
     /// Whether more than 700 requests a minute, or 40 a second to one route, are refused.
     pub is_rate_limited: bool,
 }
@@ -27,7 +24,6 @@ impl Default for NeonOptions {
             major: None,
             certificate: None,
             operation_delay: Duration::from_millis(60),
-            restore_keeps_id: true,
             is_rate_limited: true,
         }
     }
@@ -52,6 +48,9 @@ pub struct ProjectOptions {
     /// What was seeded counts as having been there for this long.
     pub age: Duration,
     pub store_passwords: bool,
+    /// The sources disagree about a restored branch: whether it keeps its id and the old state moves to a new one,
+    /// or a new branch takes over name and computes.
+    pub restore_keeps_id: bool,
 }
 
 impl Default for ProjectOptions {
@@ -68,6 +67,7 @@ impl Default for ProjectOptions {
             seed: String::new(),
             age: Duration::ZERO,
             store_passwords: true,
+            restore_keeps_id: true,
         }
     }
 }

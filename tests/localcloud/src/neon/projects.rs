@@ -195,6 +195,7 @@ pub(super) async fn add(hub: &Arc<Hub>, options: ProjectOptions) -> Result<Strin
             .history_retention_seconds
             .unwrap_or_else(|| options.plan.default_retention_seconds()),
         store_passwords: options.store_passwords,
+        restore_keeps_id: options.restore_keeps_id,
         settings: json!({"allowed_ips": {"ips": [], "protected_branches_only": false}}),
         created_at,
         updated_at: now,

@@ -48,7 +48,7 @@ pub(super) async fn restore(
     let endpoint = project.endpoint_of(id).map(|it| it.id.clone());
     let (kept, restored) = match preserve {
         None => (None, restored),
-        Some(name) if hub.options.restore_keeps_id => {
+        Some(name) if project.restore_keeps_id => {
             keep_id(&target, restored, name, target.id != source.id)
         }
         Some(name) => change_id(&target, restored, name, target.id != source.id),

@@ -26,6 +26,7 @@ pub(super) struct Project {
     pub(super) limits: Limits,
     pub(super) history_retention_seconds: i64,
     pub(super) store_passwords: bool,
+    pub(super) restore_keeps_id: bool,
     pub(super) settings: Value,
     pub(super) created_at: Timestamp,
     pub(super) updated_at: Timestamp,

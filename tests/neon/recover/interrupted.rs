@@ -1,0 +1,132 @@
+//! Whatever happens to the change of production, it is done once or not at all, and told as it is.
+
+use localcloud::neon::{NeonFault, NeonFaultAction, OperationFault};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{BEFORE, Incident, NOW, Setup};
+
+const KEPT: &str = "main-before-";
+
+impl Incident {
+    fn kept(&self) -> Vec<String> {
+        let mut names = self.stage.names();
+        names.retain(|it| it.starts_with(KEPT));
+        names
+    }
+
+    fn log_of(&self, branch: &str, line: &str) -> bool {
+        let sql = format!("SELECT count(*) FROM log WHERE line = '{line}'");
+        let project = &self.stage.seeded.project;
+        let neon = self.stage.neon;
+        neon.psql(project, branch, "neondb", &sql).unwrap() == "1"
+    }
+
+    /// One recovery with a line written after its point; then the world is as it says.
+    async fn survive(&mut self, line: &str) {
+        self.before = self.stage.sql(NOW);
+        self.stage
+            .sql(&format!("INSERT INTO log VALUES ('{line}')"));
+        let kept = self.kept();
+        let ended = self.recover().await;
+        let words = match (&ended.output, &ended.cause) {
+            (Some(output), _) => output["words"].as_str().unwrap().to_owned(),
+            (None, cause) => cause.clone().unwrap(),
+        };
+        let now = self.kept();
+        let case = format!("{line}: {words}\n{}", self.stage.story());
+        let is_changed = words.contains("production WAS put back");
+        assert_ne!(is_changed, words.contains("NOT changed"), "{case}");
+        assert_eq!(now.len(), kept.len() + usize::from(is_changed), "{case}");
+        assert_eq!(self.log_of("main", line), !is_changed, "{case}");
+        if is_changed {
+            let new = now.iter().find(|it| !kept.contains(it)).unwrap();
+            assert!(self.log_of(new, line), "{case}");
+        }
+        assert_eq!(ended.status == "SUCCEEDED", is_changed, "{case}");
+        let (hook, error) = self.hooks().pop().unwrap();
+        assert_eq!(
+            (&*hook, error.is_empty()),
+            ("unfreeze", is_changed),
+            "{case}"
+        );
+        // Nothing is left but what is kept.
+        assert_eq!(self.stage.branches().len(), now.len() + 1, "{case}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "minutes: make slow"]
+async fn a_fault_at_the_change_never_makes_two_or_a_false_word() {
+    for (name, restore_keeps_id) in [("recover-keeps", true), ("recover-moves", false)] {
+        let setup = Setup {
+            restore_keeps_id,
+            ..Setup::default()
+        };
+        let mut incident = Incident::new(name, setup).await;
+        let faults = [
+            (NeonFaultAction::Locked, 3),
+            (NeonFaultAction::Unavailable, 2),
+            (NeonFaultAction::TooManyRequests { retry_after: None }, 2),
+            (NeonFaultAction::Html(500), 2),
+            (NeonFaultAction::Reset, 1),
+            (NeonFaultAction::LoseAnswer, 1),
+            (NeonFaultAction::HideAnswer, 1),
+            (NeonFaultAction::CutAnswer, 1),
+            (NeonFaultAction::Limit("ROOT_BRANCHES_LIMIT_EXCEEDED"), 1),
+        ];
+        for (n, (action, times)) in faults.into_iter().enumerate() {
+            let branches = incident.stage.branches();
+            let production = branches.iter().find(|it| it.is_default).unwrap();
+            let project = &incident.stage.seeded.project;
+            incident.stage.neon.faults().add(NeonFault {
+                method: Some(Method::POST),
+                path: format!("/projects/{project}/branches/{}/restore", production.id),
+                times,
+                action,
+                ..NeonFault::default()
+            });
+            incident.survive(&format!("fault-{n}")).await;
+        }
+        let pause = std::time::Duration::from_secs(2);
+        let faults = incident.stage.neon.faults();
+        faults.add_operation("create_timeline", OperationFault::FailsOnce(pause));
+        incident.survive("operation-fails-once").await;
+        assert_eq!(incident.orders_of("main"), super::AFTER);
+    }
+}
+
+#[tokio::test]
+#[ignore = "minutes: make slow"]
+async fn a_production_that_came_out_wrong_is_never_called_good() {
+    let incident = Incident::new("recover-broken", Setup::default()).await;
+    let faults = incident.stage.neon.faults();
+    faults.add_operation("create_timeline", OperationFault::IsInError);
+    let ended = incident.recover().await;
+    assert_eq!(ended.status, "FAILED", "{ended:?}");
+    let cause = ended.cause.clone().unwrap();
+    assert!(cause.contains("production WAS put back"), "{cause}");
+    assert!(!cause.contains("RECOVERED"), "{cause}");
+    assert_eq!(incident.kept().len(), 1);
+    assert_eq!(incident.orders_of(&incident.kept()[0]), super::AFTER);
+}
+
+/// The point leaves the restore window, and with it the plan its worth.
+#[tokio::test]
+#[ignore = "minutes: make slow"]
+async fn a_recovery_that_nobody_decides_on_expires_and_writes_go_on() {
+    let incident = Incident::new("recover-late", Setup::default()).await;
+    let window: Value = json!({"history_retention_seconds": 15 * 60 + 25});
+    let (neon, project) = (incident.stage.neon, &incident.stage.seeded.project);
+    neon.set(project, window).unwrap();
+    let execution = incident.start().await;
+    let (plan_id, _) = incident.asked(&execution).await;
+    let ended = incident.stage.cloud.wait(&execution).await.unwrap();
+    assert_eq!(ended.error.as_deref(), Some("ApprovalExpired"), "{ended:?}");
+    incident.assert_untouched();
+    let (hook, error) = incident.hooks().pop().unwrap();
+    assert_eq!((&*hook, &*error), ("unfreeze", "ApprovalExpired"));
+    let error = incident.approve(&plan_id, "recover-late/main").await;
+    assert!(error.unwrap_err().contains("expired at"));
+    assert_ne!(incident.orders_of("main"), BEFORE);
+}
