@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use localcloud::Execution;
-use localcloud::neon::{NeonCall, NeonFault, NeonFaultAction, Plan, ProjectOptions};
-use reqwest::Method;
+use localcloud::neon::{NeonFault, Plan, ProjectOptions};
 use serde_json::{Value, json};
 
 use super::stage::Stage;
@@ -366,38 +365,4 @@ async fn a_branch_that_is_not_good_is_removed_and_production_stays() {
     assert!(cause.contains("four orders: it is 3"), "{cause}");
     incident.assert_untouched();
     assert_eq!(incident.hooks()[1], incident.told("unfreeze", "Refused"));
-}
-
-#[tokio::test]
-async fn production_is_put_back_once_though_it_is_busy_and_the_answer_is_lost() {
-    let incident = Incident::new("recover-lost", Setup::default()).await;
-    let stage = &incident.stage;
-    let own = format!(
-        "/projects/{}/branches/{}/restore",
-        stage.seeded.project, stage.seeded.branch
-    );
-    for (from, action) in [
-        (1, NeonFaultAction::Locked),
-        (2, NeonFaultAction::LoseAnswer),
-    ] {
-        stage.neon.faults().add(NeonFault {
-            method: Some(Method::POST),
-            path: own.clone(),
-            from,
-            action,
-            ..NeonFault::default()
-        });
-    }
-    let ended = incident.recover().await;
-    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", stage.story());
-    let calls = stage.neon.calls();
-    let is_sent = |it: &&NeonCall| it.path.ends_with(&own);
-    assert_eq!(calls.iter().filter(is_sent).count(), 2);
-    // It was not sent again without another look.
-    let project = format!("/projects/{}/branches", stage.seeded.project);
-    let mut between = calls.iter().skip_while(|it| !is_sent(it)).skip(1);
-    let mut between = between.by_ref().take_while(|it| !is_sent(it));
-    assert!(between.any(|it| it.path.ends_with(&project)));
-    assert_eq!(stage.branches().len(), 2);
-    assert_eq!(incident.orders_of("main"), BEFORE);
 }
