@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 
 use crate::sealed::sha256;
 use crate::words;
@@ -24,6 +26,13 @@ pub fn plan_id(basis: &Basis, now: Timestamp) -> String {
     let digest = sha256(text.as_bytes());
     let digest = &digest[..DIGEST_CHARS];
     format!("{}-{digest}", now.strftime("%Y%m%dT%H%M%SZ"))
+}
+
+/// When a plan was made, to the second, as its id says.
+pub fn planned_at(plan_id: &str) -> Option<Timestamp> {
+    let (at, _digest) = plan_id.split_once('-')?;
+    let at = DateTime::strptime("%Y%m%dT%H%M%SZ", at).ok()?;
+    Some(at.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
 /// What is different now, each in words; nothing when all is as it was planned.
@@ -126,6 +135,8 @@ mod tests {
         let now = "2026-11-21T03:05:01Z".parse().unwrap();
         let named = plan_id(&basis(&[("a", "b"), ("c", "d")]), now);
         assert!(named.starts_with("20261121T030501Z-"), "{named}");
+        assert_eq!(planned_at(&named), Some(now));
+        assert_eq!(planned_at("20261121-x"), None);
         for other in [
             &[("a", "b")][..],
             &[("a", "b"), ("c", "e")],

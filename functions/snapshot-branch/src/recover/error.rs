@@ -48,7 +48,10 @@ pub enum RecoveryError {
     #[error(
         "an earlier try has sent the restore, and it does not show: production MAY have been changed; it was, as soon as the branch {kept} is there. It is not sent again: {source}"
     )]
-    SentBefore { kept: String, source: Box<Self> },
+    SentBefore {
+        kept: String,
+        source: Box<RecoveryError>,
+    },
     #[error(
         "the name {name} is taken by a branch that is not what production was: production was not changed; make a new plan"
     )]

@@ -28,6 +28,7 @@ use shared::approval::{ApprovalError, Approvals, Decision, Step};
 use shared::backup::DatabaseName;
 use shared::neon::ownership::{Class, Mark};
 use shared::neon::{Branch, Branches, ProjectFacts};
+use shared::plan::planned_at;
 
 use crate::create::production;
 use crate::error::BranchesError;
@@ -143,16 +144,17 @@ impl Context<'_> {
     /// undo each other's freeze.
     async fn open_plans(&self, opened: &Opened) -> Result<Vec<Plan>, BranchesError> {
         let now = self.invocation.started_at;
-        let planned = self.approvals.plans().await.map_err(RecoveryError::from)?;
+        let alive = self.asking.plan_lifetime + WITHIN;
+        let mut planned = self.approvals.plans().await.map_err(RecoveryError::from)?;
+        planned.retain(|it| planned_at(it).is_some_and(|at| now.duration_since(at) < alive));
         let mut open = Vec::new();
         for plan_id in planned {
             let Some(plan) = self.read::<Plan>(&plan_id).await? else {
                 continue;
             };
-            let is_alive = now.duration_since(plan.planned_at) < self.asking.plan_lifetime + WITHIN;
             let is_rival =
                 plan.obstacles.is_empty() && plan.project == opened.policy.project.as_str();
-            if !is_alive || !is_rival || self.read::<outcome::Closed>(&plan_id).await?.is_some() {
+            if !is_rival || self.read::<outcome::Closed>(&plan_id).await?.is_some() {
                 continue;
             }
             let refused = self.read::<Decision>(&plan_id).await?;
