@@ -10,8 +10,8 @@ use crate::verdict::Check;
 /// A key of the vault or of the work bucket.
 ///
 /// Who may write where follows from the first segment alone: `backups/` dump, `verdicts/`
-/// verify and drill, `evidence/` drill, restore and snapshot-branch; in the work bucket
-/// `verify/` verify, `plans/` restore, `recoveries/` snapshot-branch, `drills/` drill.
+/// verify and drill, `evidence/` drill, restore, recover and snapshot-branch; in the work bucket
+/// `verify/` verify, `plans/` restore, `recoveries/` recover, `drills/` drill.
 #[derive(Clone, Copy, Debug)]
 pub enum Key<'a> {
     /// Vault. One object of the archive, under the name of the attempt that wrote it.
