@@ -298,9 +298,9 @@ mod tests {
     fn a_plan_is_told_from_its_steps_and_from_others_plans() {
         let of = |key| plan_of(PlanOf::Recovery, key);
         let id = "20261121T013005Z-7f";
-        assert_eq!(of(&format!("recoveries/{id}/plan.json")), Some(id));
-        assert_eq!(of(&format!("recoveries/{id}/decision.json")), None);
-        assert_eq!(of(&format!("plans/{id}/plan.json")), None);
+        assert_eq!(of("recoveries/20261121T013005Z-7f/plan.json"), Some(id));
+        assert_eq!(of("recoveries/20261121T013005Z-7f/decision.json"), None);
+        assert_eq!(of("plans/20261121T013005Z-7f/plan.json"), None);
     }
 
     #[test]

@@ -133,17 +133,18 @@ impl Project {
 /// It takes longer than one wait, and is not over: whoever asks again goes on waiting. Writes
 /// must not go on meanwhile.
 fn still_going(error: NeonError) -> NeonError {
-    match error {
-        NeonError::NotDone {
-            doing,
-            waited_seconds,
-            last,
-        } => NeonError::Unavailable {
+    if let NeonError::NotDone {
+        doing,
+        waited_seconds,
+        last,
+    } = error
+    {
+        return NeonError::Unavailable {
             doing,
             reason: format!("it still goes on after {waited_seconds} s (last seen: {last})"),
-        },
-        error => error,
+        };
     }
+    error
 }
 
 #[cfg(test)]
