@@ -155,6 +155,28 @@ impl NeonError {
         matches!(self, Self::Unknown { .. })
     }
 
+    /// Whether the API has said no to what this is the answer to, so that it was not done.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Locked { .. }
+            | Self::KeyRejected { .. }
+            | Self::KeyTooNarrow { .. }
+            | Self::NoProject { .. }
+            | Self::Missing { .. }
+            | Self::LimitReached { .. }
+            | Self::OutsideWindow { .. } => true,
+            Self::Rejected { status, .. } => (400..500).contains(status) && *status != 409,
+            Self::Unavailable { .. }
+            | Self::Unknown { .. }
+            | Self::NotDone { .. }
+            | Self::OperationFailed { .. }
+            | Self::NameTaken { .. }
+            | Self::NoDefaultBranch { .. }
+            | Self::Malformed { .. }
+            | Self::Machine(_) => false,
+        }
+    }
+
     /// Whether the API says that there is one already.
     pub(super) fn is_conflict(&self) -> bool {
         matches!(self, Self::Rejected { status: 409, .. })
@@ -325,6 +347,16 @@ mod tests {
             assert_eq!(error.name(), name, "{error}");
             assert!(error.to_string().contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn only_an_answer_that_says_no_is_a_refusal() {
+        for (status, expected) in [(400, true), (422, true), (409, false), (500, false)] {
+            assert_eq!(refused(status, "", "").is_refusal(), expected, "{status}");
+        }
+        let reason = String::new();
+        let lost = NeonError::Unknown { doing: "x", reason };
+        assert!(!lost.is_refusal());
     }
 
     #[test]

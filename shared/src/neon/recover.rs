@@ -53,26 +53,32 @@ impl InPlace {
 }
 
 impl Project {
-    /// Sends the restore once, and returns when production answers again. What somebody has
-    /// looked at before holds for that one sending: a project that is busy, or an API that asks
-    /// to come back later, is an error, and whoever calls again looks again first.
+    /// Sends the restore once; [`Self::settle_production`] waits for it. What somebody has looked
+    /// at before holds for that one sending: a project that is busy, or an API that asks to come
+    /// back later, is an error, and whoever calls again looks again first.
     ///
     /// When the answer is lost, the name under which the old state is kept is looked for: a root
     /// branch has it if, and only if, the restore was done. If none shows, the error says so.
-    pub async fn restore_in_place(&self, wanted: &InPlace) -> Result<(), NeonError> {
+    ///
+    /// # Errors
+    ///
+    /// Nothing was changed where it is a [refusal](NeonError::is_refusal).
+    pub async fn send_restore(&self, wanted: &InPlace) -> Result<Vec<Operation>, NeonError> {
         match self.post_restore(wanted).await {
-            Ok(operations) => {
-                let finished = self.finish(DOING, &operations).await;
-                finished.map_err(still_going)?;
-            }
             Err(error) if error.is_unknown() || error.is_conflict() => {
-                let found = self.look_for(&wanted.preserve_under).await?;
-                if found.is_none_or(|it| it.parent_id.is_some()) {
-                    return Err(error);
+                // A look that fails answers nothing, and must not pass for an answer to the change.
+                match self.look_for(&wanted.preserve_under).await {
+                    Ok(Some(found)) if found.parent_id.is_none() => Ok(Vec::new()),
+                    Ok(_) | Err(_) => Err(error),
                 }
             }
-            Err(error) => return Err(error),
+            sent => sent,
         }
+    }
+
+    /// Waits for a restore that was sent, until production answers again.
+    pub async fn finish_restore(&self, operations: &[Operation]) -> Result<(), NeonError> {
+        self.finish(DOING, operations).await.map_err(still_going)?;
         self.settle_production().await
     }
 

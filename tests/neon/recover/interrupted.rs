@@ -90,6 +90,31 @@ async fn production_is_put_back_once_though_it_is_busy_and_the_answer_is_lost() 
 }
 
 #[tokio::test]
+async fn a_change_that_neon_refuses_is_known_not_to_have_happened_and_not_sent_again() {
+    let incident = Incident::new("recover-limit", Setup::default()).await;
+    let stage = &incident.stage;
+    let own = format!(
+        "/projects/{}/branches/{}/restore",
+        stage.seeded.project, stage.seeded.branch
+    );
+    stage.neon.faults().add(NeonFault {
+        method: Some(Method::POST),
+        path: own.clone(),
+        action: NeonFaultAction::Limit("ROOT_BRANCHES_LIMIT_EXCEEDED"),
+        ..NeonFault::default()
+    });
+    let ended = incident.recover().await;
+    assert_eq!(ended.error.as_deref(), Some("Refused"), "{ended:?}");
+    let cause = ended.cause.clone().unwrap();
+    for words in ["production was NOT changed", "delete root branches"] {
+        assert!(cause.contains(words), "{words}\n{cause}");
+    }
+    incident.assert_untouched();
+    let calls = stage.neon.calls();
+    assert_eq!(calls.iter().filter(|it| it.path.ends_with(&own)).count(), 1);
+}
+
+#[tokio::test]
 #[ignore = "minutes: make slow"]
 async fn a_fault_at_the_change_never_makes_two_or_a_false_word() {
     for (name, restore_keeps_id) in [("recover-keeps", true), ("recover-moves", false)] {

@@ -15,7 +15,7 @@ use super::outcome::{Change, Closed, FORMAT, Known, Record, shortened};
 use super::plan::Plan;
 use super::promote::is_kept;
 use super::request::{Close, PlanId};
-use super::steps::{Compared, Promoted, Promoting};
+use super::steps::{Compared, Promoted, Promoting, TurnedDown};
 use super::validate::branch_uri;
 use super::{Context, aside, candidate, compare, kept_copy};
 use crate::create::whole_second;
@@ -87,11 +87,13 @@ impl Context<'_> {
         }
         let decision: Option<Decision> = self.read(id).await?;
         let promoted: Option<Promoted> = self.read(id).await?;
-        let change = match (&promoted, self.read::<Promoting>(id).await?) {
-            (Some(_), _) => Change::Yes,
-            (None, Some(_)) => self.look_for_change(&plan).await,
-            // Nothing was sent, whatever Neon says, and also while it says nothing.
-            (None, None) => Change::No,
+        let was_sent = self.read::<Promoting>(id).await?.is_some();
+        let was_refused = self.read::<TurnedDown>(id).await?.is_some();
+        let change = match &promoted {
+            Some(_) => Change::Yes,
+            None if was_sent && !was_refused => self.look_for_change(&plan).await,
+            // Whatever Neon says now, and also while it says nothing.
+            None => Change::No,
         };
         let left = match decision.as_ref().is_some_and(|it| it.approved) {
             true => self.clear_away(&plan).await,

@@ -41,6 +41,10 @@ pub enum RecoveryError {
         plan_id: String,
         missing: &'static str,
     },
+    #[error(
+        "Neon has refused to carry out the plan {0}, and production was not changed; make a new plan"
+    )]
+    TurnedDown(String),
     /// Production was not touched.
     #[error("the project is not the one that was planned for and approved; production was not changed; make a new plan. What changed:\n- {}", .0.join("\n- "))]
     Changed(Vec<String>),
@@ -85,6 +89,7 @@ impl RecoveryError {
             | Self::Stale { .. }
             | Self::Closed(_)
             | Self::TooEarly { .. }
+            | Self::TurnedDown(_)
             | Self::Changed(_)
             | Self::NameTaken { .. }
             | Self::NotValid(_)

@@ -31,7 +31,7 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
-    /// Nothing that could change it was sent.
+    /// Nothing that could change it was sent, or Neon has refused it.
     No,
     /// What it was is kept beside it.
     Yes,

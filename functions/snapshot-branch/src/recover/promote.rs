@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use jiff::SignedDuration;
 use serde::Serialize;
 use shared::approval::Decision;
-use shared::neon::{Branches, InPlace, NeonError};
+use shared::neon::{Branches, InPlace, NeonError, Operation};
 use shared::plan::changes;
 
 use super::error::RecoveryError;
 use super::plan::{Plan, basis};
 use super::prepare::past;
 use super::request::PlanId;
-use super::steps::{Promoted, Promoting, Validated};
+use super::steps::{Promoted, Promoting, TurnedDown, Validated};
 use super::{Context, Seen, see};
 use crate::Opened;
 use crate::create::production;
@@ -41,6 +41,9 @@ impl Context<'_> {
         let (plan, decision) = self.approved(plan_id).await?;
         if let Some(promoted) = self.read::<Promoted>(plan_id.as_str()).await? {
             return Ok(answer(plan, promoted));
+        }
+        if self.read::<TurnedDown>(plan_id.as_str()).await?.is_some() {
+            return Err(RecoveryError::TurnedDown(plan.plan_id).into());
         }
         self.needed::<Validated>(plan_id, "its branch was not checked")
             .await?;
@@ -74,6 +77,8 @@ impl Context<'_> {
         plan: &Plan,
         decision: &Decision,
     ) -> Result<(), BranchesError> {
+        // While it is true, whatever was sent was refused.
+        let mut is_unchanged = self.read::<Promoting>(&plan.plan_id).await?.is_none();
         loop {
             let seen = see(opened).await?;
             let begun = self.read::<Promoting>(&plan.plan_id).await?;
@@ -84,18 +89,25 @@ impl Context<'_> {
                     let name = plan.preserve_under.clone();
                     return Err(RecoveryError::NameTaken { name }.into());
                 }
-                (false, begun) => self
+                (false, _) => self
                     .may_change(opened, &seen, plan, decision)
-                    .map_err(|source| sent_before(plan, begun, source))?,
+                    .map_err(|source| sent_before(plan, !is_unchanged, source))?,
             }
-            match self.change(opened, &seen, plan).await {
-                Err(BranchesError::Neon(NeonError::Locked { .. }))
-                    if Instant::now() + PAUSE < self.until() =>
-                {
-                    tokio::time::sleep(PAUSE).await;
-                }
-                done => return done,
+            let sent = self.change(opened, &seen, plan).await?;
+            let error = match sent {
+                Ok(operations) => return Ok(opened.project.finish_restore(&operations).await?),
+                Err(error) => error,
+            };
+            is_unchanged &= error.is_refusal();
+            let is_busy = matches!(error, NeonError::Locked { .. });
+            if !is_busy && is_unchanged {
+                let at = self.invocation.now();
+                self.write_once(&plan.plan_id, &TurnedDown { at }).await?;
             }
+            if !is_busy || Instant::now() + PAUSE > self.until() {
+                return Err(error.into());
+            }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -123,7 +135,13 @@ impl Context<'_> {
         }
     }
 
-    async fn change(&self, opened: &Opened, seen: &Seen, plan: &Plan) -> Result<(), BranchesError> {
+    /// The inner error is Neon's answer to the change.
+    async fn change(
+        &self,
+        opened: &Opened,
+        seen: &Seen,
+        plan: &Plan,
+    ) -> Result<Result<Vec<Operation>, NeonError>, BranchesError> {
         let promoting = Promoting {
             at: self.invocation.now(),
         };
@@ -133,8 +151,7 @@ impl Context<'_> {
             point: past(plan)?,
             preserve_under: plan.preserve_under.clone(),
         };
-        opened.project.restore_in_place(&in_place).await?;
-        Ok(())
+        Ok(opened.project.send_restore(&in_place).await)
     }
 }
 

@@ -46,6 +46,13 @@ pub struct Promoting {
     pub at: Timestamp,
 }
 
+/// Neon has said no to the change, and to every sending of it before: production is as it was.
+/// Nothing is sent for that plan any more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TurnedDown {
+    pub at: Timestamp,
+}
+
 /// Production was put back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Promoted {
@@ -81,6 +88,9 @@ impl Step for Validated {
 }
 impl Step for Promoting {
     const NAME: &'static str = "promoting";
+}
+impl Step for TurnedDown {
+    const NAME: &'static str = "turned-down";
 }
 impl Step for Promoted {
     const NAME: &'static str = "promoted";
