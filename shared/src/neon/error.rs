@@ -22,7 +22,8 @@ pub enum NeonError {
         "{doing}: the answer was lost ({reason}), and nothing shows yet whether it was done; nothing was sent twice, and the next try looks first"
     )]
     Unknown { doing: &'static str, reason: String },
-    /// Begun, and not done when the time was over.
+    /// Begun, and not done when the time was over. It goes on at Neon: whoever asks again finds
+    /// it there, and waits on.
     #[error("{doing}: Neon has not done it within {waited_seconds} s (last seen: {last})")]
     NotDone {
         doing: &'static str,
@@ -136,8 +137,8 @@ impl NeonError {
             Self::Unavailable { .. }
             | Self::Locked { .. }
             | Self::Unknown { .. }
+            | Self::NotDone { .. }
             | Self::OperationFailed { .. } => Name::Transient,
-            Self::NotDone { .. } => Name::OutOfTime,
             Self::KeyRejected { .. }
             | Self::KeyTooNarrow { .. }
             | Self::NoProject { .. }
@@ -325,6 +326,20 @@ mod tests {
             assert_eq!(error.name(), name, "{error}");
             assert!(error.to_string().contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn what_takes_long_is_waited_for_again_and_says_what_it_is() {
+        let error = NeonError::NotDone {
+            doing: "restore production",
+            waited_seconds: 300,
+            last: "create_timeline running".to_owned(),
+        };
+        assert_eq!(error.name(), Name::Transient);
+        assert_eq!(
+            error.to_string(),
+            "restore production: Neon has not done it within 300 s (last seen: create_timeline running)"
+        );
     }
 
     #[test]

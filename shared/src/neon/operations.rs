@@ -7,7 +7,8 @@ use super::answers::{OperationAnswer, OperationsAnswer};
 use super::transport::Call;
 use super::{NeonError, Operation, Project};
 
-/// Nothing of ours takes longer, on a project that is well.
+/// Hardly anything of ours takes longer, on a project that is well. What does is waited for by
+/// the next try, as often as the state machine tries.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 /// Left to the caller, to say what came of it.
 const RESERVE: Duration = Duration::from_secs(10);

@@ -62,8 +62,7 @@ impl Project {
     pub async fn restore_in_place(&self, wanted: &InPlace) -> Result<(), NeonError> {
         match self.post_restore(wanted).await {
             Ok(operations) => {
-                let finished = self.finish(DOING, &operations).await;
-                finished.map_err(still_going)?;
+                self.finish(DOING, &operations).await?;
             }
             Err(error) if error.is_unknown() || error.is_conflict() => {
                 let found = self.look_for(&wanted.preserve_under).await?;
@@ -80,8 +79,7 @@ impl Project {
     /// going on: what counts is that production can be used.
     pub async fn settle_production(&self) -> Result<(), NeonError> {
         let operations = self.operations_going(DOING).await?;
-        let finished = self.finish(DOING, &operations).await;
-        finished.map_err(still_going)?;
+        self.finish(DOING, &operations).await?;
         let all = self.branches().await?;
         let production = all.default_branch();
         let production = production.ok_or_else(|| NeonError::NoDefaultBranch {
@@ -130,42 +128,10 @@ impl Project {
     }
 }
 
-/// It takes longer than one wait, and is not over: whoever asks again goes on waiting. Writes
-/// must not go on meanwhile.
-fn still_going(error: NeonError) -> NeonError {
-    if let NeonError::NotDone {
-        doing,
-        waited_seconds,
-        last,
-    } = error
-    {
-        return NeonError::Unavailable {
-            doing,
-            reason: format!("it still goes on after {waited_seconds} s (last seen: {last})"),
-        };
-    }
-    error
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn a_restore_that_takes_long_is_waited_for_again() {
-        let not_done = NeonError::NotDone {
-            doing: DOING,
-            waited_seconds: 300,
-            last: "create_timeline running".to_owned(),
-        };
-        let error = still_going(not_done);
-        assert_eq!(error.name(), crate::error::Name::Transient);
-        assert!(
-            error.to_string().contains("still goes on after 300 s"),
-            "{error}"
-        );
-    }
 
     #[test]
     fn a_restore_names_its_point_and_what_the_old_state_is_kept_as() {
