@@ -186,13 +186,15 @@ pub struct BackupItem {
     pub source_branch: Option<SourceBranch>,
 }
 
-/// A temporary branch, by reference: how to reach it is in the secret of this backup.
+/// A temporary branch, by reference: how to reach it is in its secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceBranch {
     pub branch_id: String,
     /// The moment of production that it holds: whenever it is read, its data is no younger.
     pub data_as_of: Timestamp,
+    /// Names the secret: of this backup, and of the execution that made the branch.
+    pub lent_as: String,
 }
 
 /// Links a manifest to the one before it, so that a gap or a rollback shows.

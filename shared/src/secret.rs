@@ -75,7 +75,8 @@ struct BranchSecret {
     url: String,
 }
 
-/// The name of that secret: each backup or drill has its own, so runs never touch each other's.
+/// The name of that secret: each execution of a backup, and each drill, has its own, so runs
+/// never touch each other's.
 fn branch_secret(database: &DatabaseName, id: &str) -> String {
     format!("lifeboat/branch/{database}/{id}")
 }
@@ -345,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_branchs_secret_is_taken_for_that_branch_only() {
-        let name = || "lifeboat/branch/app/20261121T010000Z-nightly".to_owned();
+        let name = || "lifeboat/branch/app/20261121T010000Z-nightly-0a1b2c3d".to_owned();
         let value = r#"{"branch_id": "br-a", "url": "postgres://u:hunter2@h/db"}"#;
         let url = parse_branch_secret(name(), value, "br-a").unwrap();
         assert_eq!(url.to_string(), "u@h:5432/db");

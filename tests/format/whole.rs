@@ -165,12 +165,7 @@ fn a_new_server_gets_roles_settings_and_subscriptions_too() {
     let target = Cluster::temporary(major).unwrap();
     let mut shell = shell("moving", &backup, &target, "postgres");
     let (_, complaints) = shell.run(&["identity", "fetch", "check", "open", "roles", "new-server"]);
-    for complaint in complaints.lines() {
-        assert!(
-            complaint.contains("role \"postgres\" already exists"),
-            "{complaint}"
-        );
-    }
+    assert_eq!(complaints, "", "though the server has a role postgres");
     let mut options = vec!["--create".to_owned()];
     options.extend(ROWS_IN_ANOTHER_ORDER.map(|(table, _)| format!("--exclude-table-data={table}")));
     assert_same_text(

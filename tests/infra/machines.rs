@@ -351,15 +351,21 @@ fn no_way_leads_around_the_deletion_of_a_dumps_branch() {
         (&json!("HasFailed"), &json!("HasFailed"))
     );
     assert_eq!(each["HasFailed"]["Default"], "Outcome");
-    // What dump is told is the branch's id and moment, and nothing that opens it.
+    // What dump is told is the branch's id and moment and its secret's name, and nothing that opens it.
     let create = &back_up["Branches"][0]["States"]["CreateSource"];
     assert_eq!(
         create["ResultSelector"],
         json!({
             "branch_id.$": "$.Payload.source_branch.branch_id",
-            "data_as_of.$": "$.Payload.source_branch.data_as_of"
+            "data_as_of.$": "$.Payload.source_branch.data_as_of",
+            "lent_as.$": "$.Payload.source_branch.lent_as"
         })
     );
+    // Another execution of the same backup has another branch.
+    let own = json!({"backup.$": "$.backup", "execution.$": "$.execution"});
+    let asked = |step: &Value| step["Parameters"]["Payload"]["dump_source"].clone();
+    assert_eq!(asked(create), json!({"create": own}));
+    assert_eq!(asked(delete), json!({"delete": own}));
 }
 
 #[test]

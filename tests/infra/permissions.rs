@@ -116,6 +116,7 @@ fn only_log_delivery_and_the_network_know_no_resource() {
         ("DrillNetworkPolicy", "AttachNetwork"),
         ("DumpNetworkPolicy", "AttachNetwork"),
         ("RecoverMachineRole", "DeliverLogs"),
+        ("RecoverNetworkPolicy", "AttachNetwork"),
         ("RestoreMachineRole", "DeliverLogs"),
         ("RestoreNetworkPolicy", "AttachNetwork"),
         ("WatchMachineRole", "DeliverLogs"),

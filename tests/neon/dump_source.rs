@@ -1,10 +1,13 @@
 //! Backups that read a temporary branch: production is not touched, and nothing is left.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use localcloud::neon::{NeonFault, NeonFaultAction, ProjectOptions};
 use reqwest::Method;
 use serde_json::{Value, json};
+use shared::sealed::sha256;
+use tokio::sync::Semaphore;
 
 use super::stage::Stage;
 use crate::faults::subject::{rows, wait_until};
@@ -125,7 +128,9 @@ async fn a_branch_that_cannot_be_deleted_is_told_and_removed_by_the_next_run() {
     });
     let ended = stage.back_up("2026-01-10T01:00:00Z").await;
     assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", stage.story());
-    let left = "lifeboat-dump-neon-left-20260110T010000Z-nightly";
+    let backup = "lifeboat-dump-neon-left-20260110T010000Z-nightly";
+    let left = format!("{backup}-{}", &sha256(ended.arn.as_bytes())[..8]);
+    let left = left.as_str();
     assert_eq!(stage.names(), [left, "lifeboat-dump-of-somebody", "main"]);
     let notices = stage.messages(&ended, "NoticeTopic").await;
     assert_eq!(notices.len(), 1, "{notices:?}");
@@ -148,13 +153,58 @@ async fn a_branch_that_cannot_be_deleted_is_told_and_removed_by_the_next_run() {
     assert_eq!(stage.branch_secrets().await, nothing);
 }
 
+/// The schedule comes twice, or an operator starts it once more while it runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_runs_of_one_night_the_first_to_end_leaves_the_others_branch_alone() {
+    let stage = Stage::new("neon-at-once", seeded(), "").await;
+    let gate = Arc::new(Semaphore::new(0));
+    stage.neon.faults().add(NeonFault {
+        path: format!("/projects/{}/connection_uri", stage.seeded.project),
+        times: u32::MAX,
+        action: NeonFaultAction::Hold(gate.clone()),
+        ..NeonFault::default()
+    });
+    let night = "2026-01-10T01:00:00Z";
+    let (a, b) = (
+        stage.begin_backup(night).await,
+        stage.begin_backup(night).await,
+    );
+    tokio::task::block_in_place(|| {
+        let has_both = || stage.branches().len() == 3;
+        wait_until(has_both, "a branch for each run");
+    });
+    let (a, b) = (stage.cloud.wait(&a), stage.cloud.wait(&b));
+    let (mut a, mut b) = (Box::pin(a), Box::pin(b));
+    // Whichever asks first.
+    gate.add_permits(1);
+    let (first, is_a) = tokio::select! {
+        ended = &mut a => (ended.unwrap(), true),
+        ended = &mut b => (ended.unwrap(), false),
+    };
+    stage.subject().assert_verified(&first).await;
+    assert_eq!(stage.branches().len(), 2, "{}", stage.story());
+    gate.add_permits(100);
+    let second = if is_a { b.await } else { a.await }.unwrap();
+    assert_ne!(first.arn, second.arn);
+    stage.subject().assert_verified(&second).await;
+    assert_eq!(stage.subject().manifests().await.len(), 1);
+    // Both have dumped.
+    let log = stage.cloud.logs("dump");
+    let lost = |line: &&str| line.contains("neon-at-once") && line.contains("AlreadyCommitted");
+    assert_eq!(log.lines().filter(lost).count(), 1, "{}", stage.story());
+    assert_eq!(stage.names(), ["main"], "{}", stage.story());
+    let nothing: [String; 0] = [];
+    assert_eq!(stage.branch_secrets().await, nothing);
+}
+
 #[tokio::test]
 async fn asking_twice_for_a_dumps_branch_gives_the_same_one_and_deleting_twice_is_done() {
     let stage = Stage::new("neon-twice", seeded(), "").await;
     let item = json!({"database": stage.name, "kind": "nightly", "scheduled_time": "2026-01-10T01:00:00Z",
         "backup_id": "20260110T010000Z-nightly", "committed": false, "previous": null,
         "from_branch": true, "source_branch": null});
-    let create = json!({"dump_source": {"create": item}});
+    let of = |execution: &str| json!({"backup": item, "execution": execution});
+    let create = json!({"dump_source": {"create": of("a")}});
     let first = stage.invoke(&create).await.unwrap();
     let again = stage.invoke(&create).await.unwrap();
     assert_eq!(first["source_branch"], again["source_branch"]);
@@ -171,11 +221,18 @@ async fn asking_twice_for_a_dumps_branch_gives_the_same_one_and_deleting_twice_i
     assert!(branch.expires_at.is_some() && branch.endpoint.is_some());
     // Production's own settings cannot be hit: a child has its own compute.
     assert_ne!(branch.endpoint.as_deref(), Some(&*stage.seeded.endpoint));
+    let lent_as = first["source_branch"]["lent_as"].as_str().unwrap();
     assert_eq!(
         stage.branch_secrets().await,
-        ["lifeboat/branch/neon-twice/20260110T010000Z-nightly"]
+        [format!("lifeboat/branch/neon-twice/{lent_as}")]
     );
-    let delete = json!({"dump_source": {"delete": item}});
+    let of_another = json!({"dump_source": {"delete": of("b")}});
+    assert_eq!(stage.invoke(&of_another).await.unwrap()["deleted"], false);
+    assert_eq!(
+        (stage.branches().len(), stage.branch_secrets().await.len()),
+        (2, 1)
+    );
+    let delete = json!({"dump_source": {"delete": of("a")}});
     assert_eq!(stage.invoke(&delete).await.unwrap()["deleted"], true);
     assert_eq!(stage.invoke(&delete).await.unwrap()["deleted"], false);
     assert_eq!(stage.names(), ["main"]);

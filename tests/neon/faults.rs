@@ -69,10 +69,14 @@ impl Stage {
 
     /// As an invocation of its own has it.
     fn client(&self) -> Project {
+        self.client_for(Duration::from_secs(300))
+    }
+
+    fn client_for(&self, time: Duration) -> Project {
         let id = ProjectId::try_from(self.project.clone()).unwrap();
         let key = ApiKey::parse(&self.neon.project_key(&self.project)).unwrap();
         let client = Client::new(self.neon.url().parse().unwrap()).unwrap();
-        client.project(&id, key, Instant::now() + Duration::from_secs(300))
+        client.project(&id, key, Instant::now() + time)
     }
 
     fn daily(&self) -> NewBranch {
@@ -258,6 +262,31 @@ async fn an_operation_that_fails_is_waited_for_or_cleared_away() {
         assert_eq!(stage.own().len(), 1);
         stage.remove().await.unwrap();
     }
+    stage.assert_foreign_untouched();
+}
+
+#[tokio::test]
+async fn a_creation_that_outlasts_a_try_is_waited_for_by_the_next_and_sent_once() {
+    // Faults of operations are of the whole stand-in.
+    let stage = Stage::of(start());
+    let faults = stage.neon.faults();
+    faults.add_operation("create_branch", OperationFault::Hangs);
+    // The try that makes it, and one that finds it; ten seconds of each are kept to answer.
+    for _ in 0..2 {
+        let client = stage.client_for(Duration::from_secs(12));
+        let error = client.ensure(&stage.daily()).await.unwrap_err();
+        assert_eq!(error.name(), Name::Transient, "{error}");
+        for expected in [
+            "create a branch: Neon has not done it within ",
+            " s (last seen: create_branch running)",
+        ] {
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+    faults.clear();
+    assert!(!stage.create().await.unwrap(), "an earlier try made it");
+    assert_eq!(stage.arrived(&Method::POST, "/branches"), 1);
+    assert_eq!(stage.own().len(), 1);
     stage.assert_foreign_untouched();
 }
 

@@ -16,6 +16,8 @@ const SEED: &str = "
     INSERT INTO orders VALUES (1, 'one'), (2, 'two'), (3, 'three');
     CREATE TABLE parts (a int, b text, PRIMARY KEY (b, a));
     INSERT INTO parts VALUES (1, E'tab\\tand\\nline'), (1, 'ä'), (2, '');
+    CREATE TABLE prices (id int, price int, PRIMARY KEY (id) INCLUDE (price));
+    INSERT INTO prices VALUES (1, 10), (2, 20);
     CREATE TABLE log (line text);
     INSERT INTO log VALUES ('one'), ('two')";
 
@@ -24,6 +26,7 @@ const INCIDENT: &str = "
     INSERT INTO orders VALUES (4, 'four'), (10, 'ten');
     DELETE FROM orders WHERE id = 1;
     UPDATE orders SET note = 'changed' WHERE id = 2;
+    UPDATE prices SET price = 21 WHERE id = 2;
     INSERT INTO log VALUES ('three');
     CREATE TABLE made AS SELECT generate_series(1, 7) AS i";
 
@@ -232,7 +235,9 @@ async fn production_goes_back_what_it_was_is_kept_and_what_changed_since_is_coun
         "- public.orders: 2 rows added since, 1 gone, 1 changed",
         "- public.made: 7 rows added since, 0 gone, 0 changed; it was made since",
         "it had 2 rows then and 3 when it was kept, and they differ",
+        "- public.prices: 0 rows added since, 0 gone, 1 changed",
         "- 1 tables are the same",
+        "4 tables compared and equal, 0 not compared",
         "freeze hook called",
         "production put back, ",
     ] {
@@ -267,6 +272,41 @@ async fn production_goes_back_what_it_was_is_kept_and_what_changed_since_is_coun
     stage.age(&kept.name, 400);
     let rotate = json!({"rotate": {"database": stage.name}});
     assert_eq!(stage.invoke(&rotate).await.unwrap()["deleted_total"], 0);
+}
+
+#[tokio::test]
+async fn a_project_that_changed_since_it_was_approved_is_left_as_it_is() {
+    let incident = Incident::new("recover-other", Setup::default()).await;
+    let stage = &incident.stage;
+    // One to look at keeps nobody from a recovery, and cannot be approved.
+    let request = json!({"database": stage.name, "point": {"time": incident.before}, "by": "Ada"});
+    let looked_at = incident.tell("plan", request).await.unwrap();
+    assert_eq!(looked_at["can_be_done"], true, "{looked_at}");
+    let looked_at = looked_at["plan_id"].as_str().unwrap();
+    let error = incident.approve(looked_at, "recover-other/main").await;
+    assert!(error.unwrap_err().contains("made to be looked at"));
+
+    let execution = incident.start().await;
+    let (plan_id, _) = incident.asked(&execution).await;
+    let window = json!({"history_retention_seconds": 86_000});
+    stage.neon.set(&stage.seeded.project, window).unwrap();
+    incident
+        .approve(&plan_id, "recover-other/main")
+        .await
+        .unwrap();
+    let ended = stage.cloud.wait(&execution).await.unwrap();
+    let end = (&*ended.status, ended.error.as_deref());
+    assert_eq!(end, ("FAILED", Some("Refused")), "{ended:?}");
+    let cause = ended.cause.clone().unwrap();
+    for words in [
+        "the restore window in seconds",
+        "production was NOT changed",
+    ] {
+        assert!(cause.contains(words), "{words}\n{cause}");
+    }
+    incident.assert_untouched();
+    let (hook, error) = incident.hooks().pop().unwrap();
+    assert_eq!((&*hook, &*error), ("unfreeze", "Refused"));
 }
 
 #[tokio::test]

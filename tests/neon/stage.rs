@@ -89,9 +89,16 @@ impl Stage {
     }
 
     pub(super) async fn back_up(&self, scheduled: &str) -> Execution {
+        let arn = self.begin_backup(scheduled).await;
+        self.cloud.wait(&arn).await.unwrap()
+    }
+
+    /// The execution's ARN.
+    pub(super) async fn begin_backup(&self, scheduled: &str) -> String {
         let input =
             json!({"kind": "nightly", "scheduled_time": scheduled, "databases": [self.name]});
-        self.cloud.run("BackupMachine", &input).await.unwrap()
+        let begun = self.cloud.start_execution("BackupMachine", &input);
+        begun.await.unwrap()
     }
 
     pub(super) async fn run_branches(&self, scheduled: &str) -> Execution {

@@ -99,6 +99,9 @@ struct RecoveryEnded {
     words: Option<String>,
     #[serde(default)]
     production: Option<String>,
+    /// `no`, `yes` or `unknown`.
+    #[serde(default)]
+    change: Option<String>,
     /// Of the steps before, where nobody could say more of them.
     #[serde(default)]
     earlier_failure: Option<Failure>,
@@ -376,6 +379,7 @@ fn of_production(ended: &RecoveryEnded, now: Timestamp) -> Message {
         unfreeze: told(ended.unfreeze_failure.as_ref()),
         words: ended.words.as_deref(),
         production: ended.production.as_deref(),
+        change: ended.change.as_deref(),
         execution: &ended.execution,
         noticed_at: now,
     })

@@ -28,6 +28,8 @@ pub struct Production<'a> {
     pub words: Option<&'a str>,
     /// What became of production.
     pub production: Option<&'a str>,
+    /// Whether it was changed: `no`, `yes`; anything else says that nobody knows.
+    pub change: Option<&'a str>,
     pub execution: &'a str,
     pub noticed_at: Timestamp,
 }
@@ -56,7 +58,7 @@ pub fn compose(ended: &Production<'_>) -> Message {
     blocks.push(format!("Production: {}.", production(ended)));
     blocks.extend(ended.words.map(redact));
     blocks.push(format!("What to do now: {}", do_now(ended)));
-    if ended.error.is_some() {
+    if ended.error.is_some() && is_unchanged(ended) {
         let again = execution.start_command("<the input that the execution shows>");
         blocks.push(format!("To plan again:\n    {again}"));
     }
@@ -99,7 +101,13 @@ fn production(ended: &Production<'_>) -> String {
     }
 }
 
+/// Certainly so; what failed before there was a plan has changed nothing.
+fn is_unchanged(ended: &Production<'_>) -> bool {
+    ended.change == Some("no") || ended.plan_id.is_none()
+}
+
 fn do_now(ended: &Production<'_>) -> &'static str {
+    let is_unchanged = is_unchanged(ended);
     match ended.error {
         None => {
             "look at what changed since, above; rows that are missed are in the branch that was kept. Delete that branch when nobody needs it any more."
@@ -107,9 +115,13 @@ fn do_now(ended: &Production<'_>) -> &'static str {
         Some(UNFREEZE_FAILED) => {
             "let writes go on by hand, as the unfreeze hook would, once production is as you want it; its log says why it failed."
         }
-        Some("Refused") => {
-            "change what the text above asks for, and plan again. Where production was put back and is not good, docs/RUNBOOK.md has the way back (\"Undo a recovery\")."
+        Some(_) if ended.change == Some("yes") => {
+            "look at production, and at what the text above says of it. If it is good, go on with it; if not, docs/RUNBOOK.md has the way back (\"Undo a recovery\"). Start no second recovery before you know."
         }
+        Some(_) if !is_unchanged => {
+            "look in the Neon console for the branch that the text above names, before you do anything else: production was put back if, and only if, it is there (docs/RUNBOOK.md, \"Put production on Neon back\")."
+        }
+        Some("Refused") => "change what the text above asks for, and plan again.",
         Some("Transient" | "OutOfTime") => {
             "see whether Neon is well (its status page) and what the project's operations in its console say. Then plan again, or do it by hand: docs/RUNBOOK.md, \"A: inside the provider's window\"."
         }
@@ -124,6 +136,7 @@ mod tests {
     use super::*;
 
     fn body(error: Option<&str>, production: Option<&str>) -> String {
+        let change = production.map(|it| if it.contains("NOT") { "no" } else { "yes" });
         let app: DatabaseName = "app".parse().unwrap();
         let message = compose(&Production {
             database: Some(&app),
@@ -134,6 +147,7 @@ mod tests {
             unfreeze: None,
             words: Some("FAILED: production of app"),
             production,
+            change,
             execution: "arn:aws:states:eu-central-1:123456789012:execution:lifeboat-recover:a-1",
             noticed_at: "2026-11-21T03:25:30Z".parse().unwrap(),
         });
@@ -167,7 +181,15 @@ mod tests {
             assert!(text.contains(words), "{words}\n{text}");
         }
         let unknown = body(Some("Failed"), None);
-        assert!(unknown.contains("nobody could look"), "{unknown}");
+        for words in ["nobody could look", "before you do anything else"] {
+            assert!(unknown.contains(words), "{words}\n{unknown}");
+        }
+        let changed = body(Some("Refused"), Some("production WAS put back"));
+        assert!(changed.contains("Undo a recovery"), "{changed}");
+        // Whoever does not know, or has it already, is not told to do it once more.
+        for text in [unknown, changed] {
+            assert!(!text.contains("start-execution"), "{text}");
+        }
     }
 
     #[test]
@@ -182,6 +204,7 @@ mod tests {
             unfreeze: Some(("HookFailed", None)),
             words: None,
             production: None,
+            change: None,
             execution: "arn:x",
             noticed_at: "2026-11-21T03:25:30Z".parse().unwrap(),
         });

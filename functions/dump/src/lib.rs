@@ -115,7 +115,7 @@ pub async fn dump(
     let policy = read_policy(&config.layer_root)?;
     let manifest_key = Key::Manifest(&item.database, id).to_string();
     let (database, bucket) = (item.database.clone(), bucket.clone());
-    let url = source_url(secrets, &item, id).await?;
+    let url = source_url(secrets, &item).await?;
     let run = Run {
         item,
         id,
@@ -130,7 +130,7 @@ pub async fn dump(
     let outcome = match run.clone().attempt(url).await {
         Err(DumpError::Connect(PgError::Authentication { .. })) => {
             // The password may have been rotated between reading and connecting.
-            let url = source_url(secrets, &run.item, id).await?;
+            let url = source_url(secrets, &run.item).await?;
             run.attempt(url).await?
         }
         outcome => outcome?,
@@ -140,15 +140,11 @@ pub async fn dump(
 
 /// Production, or the temporary branch that was made for this backup; never the one for the
 /// other.
-async fn source_url(
-    secrets: &Secrets,
-    item: &BackupItem,
-    id: BackupId,
-) -> Result<DatabaseUrl, DumpError> {
+async fn source_url(secrets: &Secrets, item: &BackupItem) -> Result<DatabaseUrl, DumpError> {
     let database = &item.database;
     match &item.source_branch {
         Some(branch) => Ok(secrets
-            .branch_url(database, &id.to_string(), &branch.branch_id)
+            .branch_url(database, &branch.lent_as, &branch.branch_id)
             .await?),
         None if item.from_branch => Err(DumpError::NoSourceBranch(database.clone())),
         None => Ok(secrets.database_url(database).await?),

@@ -6,11 +6,14 @@ use shared::pg::Connection;
 use crate::catalog::Values;
 use crate::error::DumpError;
 
-/// One SQL statement a line, in an order that runs: roles, settings, memberships.
+/// One SQL statement a line, in an order that runs: roles, settings, memberships. A role that is
+/// there already is no error: whoever restores at night should see none that means nothing.
 const STATEMENTS: &str = "
     SELECT line FROM (
         SELECT 1 AS part, r.rolname AS name,
-               format('CREATE ROLE %I WITH %s%s%s%s%s%s%s CONNECTION LIMIT %s%s;', r.rolname,
+               format('DO %L;', format('BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = %L) '
+                   'THEN CREATE ROLE %I WITH %s%s%s%s%s%s%s CONNECTION LIMIT %s%s; END IF; END',
+                   r.rolname, r.rolname,
                    CASE WHEN r.rolsuper THEN 'SUPERUSER' ELSE 'NOSUPERUSER' END,
                    CASE WHEN r.rolinherit THEN ' INHERIT' ELSE ' NOINHERIT' END,
                    CASE WHEN r.rolcreaterole THEN ' CREATEROLE' ELSE ' NOCREATEROLE' END,
@@ -19,7 +22,7 @@ const STATEMENTS: &str = "
                    CASE WHEN r.rolreplication THEN ' REPLICATION' ELSE ' NOREPLICATION' END,
                    CASE WHEN r.rolbypassrls THEN ' BYPASSRLS' ELSE ' NOBYPASSRLS' END,
                    r.rolconnlimit,
-                   ' VALID UNTIL ' || quote_literal(r.rolvaliduntil)) AS line
+                   ' VALID UNTIL ' || quote_literal(r.rolvaliduntil))) AS line
         FROM pg_roles r WHERE r.rolname !~ '^pg_'
         UNION ALL
         SELECT 2, r.rolname,

@@ -1,18 +1,22 @@
 //! The temporary branch that one dump reads, so that production sees neither its load nor its
-//! locks. How to reach it goes into a secret of that one backup, which dump may read; the
-//! state machine carries the branch's id.
+//! locks. How to reach it goes into a secret of its own, which dump may read; the state machine
+//! carries the branch's id and the secret's name.
+//!
+//! Branch and secret are of one backup in one execution: two executions of the same backup share
+//! nothing, and the step of one, tried again, finds its own.
 //!
 //! Order for the crash: branch, then secret; on the way back secret, then branch. So whatever
 //! is left, the branch is there to tell of it: by its name, its mark, and its expiry.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use shared::backup::{BackupItem, DatabaseName, SourceBranch};
+use shared::backup::{DatabaseName, SourceBranch};
 use shared::neon::ownership::{Class, Mark};
 use shared::neon::{Ensured, NewBranch, Point, Removed};
 
 use crate::create::{ensure, production, whole_second};
 use crate::error::BranchesError;
+use crate::request::DumpBranch;
 use crate::{Function, Invocation, Opened, rotate};
 
 /// Neon deletes the branch by then, should nobody else. Longer than the next night, so that
@@ -28,17 +32,17 @@ pub struct Source {
     pub expires_at: Option<Timestamp>,
 }
 
-/// Safe to call again: the branch is found by the backup's id.
+/// Safe to call again: the branch is found by backup and execution.
 pub async fn create(
     function: &Function,
     invocation: &Invocation,
-    item: &BackupItem,
+    dump: &DumpBranch,
 ) -> Result<Source, BranchesError> {
-    let id = item.id().map_err(BranchesError::Item)?;
-    let opened = function.open(invocation, &item.database).await?;
+    let lent_as = dump.lent_as().map_err(BranchesError::Item)?;
+    let opened = function.open(invocation, &dump.backup.database).await?;
     let all = opened.project.branches().await?;
     rotate::sweep(function, invocation, &opened, &all).await;
-    let mark = Mark::new(Class::DumpSource, &opened.database, &id.to_string())
+    let mark = Mark::new(Class::DumpSource, &opened.database, &lent_as)
         .with_note("why", "a dump reads it; it is deleted afterwards");
     let new = NewBranch {
         parent_id: production(&opened, &all)?.id.clone(),
@@ -48,7 +52,7 @@ pub async fn create(
         expires_at: Some(whole_second(invocation.now()) + EXPIRES_AFTER),
     };
     let ensured = ensure(function, invocation, &opened, &new).await?;
-    lend(function, &opened, &ensured, &id.to_string()).await?;
+    lend(function, &opened, &ensured, &lent_as).await?;
     tracing::info!(
         branch = ensured.branch.name,
         ensured.is_new,
@@ -59,6 +63,7 @@ pub async fn create(
         source_branch: SourceBranch {
             branch_id: ensured.branch.id,
             data_as_of: parent_at.unwrap_or(ensured.branch.created_at),
+            lent_as,
         },
         branch: ensured.branch.name,
         is_new: ensured.is_new,
@@ -95,17 +100,15 @@ pub struct SourceDeleted {
 pub async fn delete(
     function: &Function,
     invocation: &Invocation,
-    item: &BackupItem,
+    dump: &DumpBranch,
 ) -> Result<SourceDeleted, BranchesError> {
-    let id = item.id().map_err(BranchesError::Item)?;
+    let lent_as = dump.lent_as().map_err(BranchesError::Item)?;
+    let database = &dump.backup.database;
     // Before anything that may be refused: nothing else would ever remove it.
-    let deleted = function
-        .secrets
-        .delete_branch_url(&item.database, &id.to_string())
-        .await;
+    let deleted = function.secrets.delete_branch_url(database, &lent_as).await;
     deleted.map_err(BranchesError::Secret)?;
-    let opened = function.open(invocation, &item.database).await?;
-    let mark = Mark::new(Class::DumpSource, &opened.database, &id.to_string());
+    let opened = function.open(invocation, database).await?;
+    let mark = Mark::new(Class::DumpSource, &opened.database, &lent_as);
     let removed = opened.project.remove(&mark).await?;
     let branch = mark.branch_name();
     tracing::info!(branch, ?removed, "no branch of this dump is left");

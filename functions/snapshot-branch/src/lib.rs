@@ -189,11 +189,11 @@ impl Function {
                 };
                 Ok(Box::pin(context.handle(&request)).await?)
             }
-            Request::DumpSource(DumpSource::Create(item)) => {
-                answer(&Box::pin(dump_source::create(self, invocation, &item)).await?)
+            Request::DumpSource(DumpSource::Create(dump)) => {
+                answer(&Box::pin(dump_source::create(self, invocation, &dump)).await?)
             }
-            Request::DumpSource(DumpSource::Delete(item)) => {
-                answer(&Box::pin(dump_source::delete(self, invocation, &item)).await?)
+            Request::DumpSource(DumpSource::Delete(dump)) => {
+                answer(&Box::pin(dump_source::delete(self, invocation, &dump)).await?)
             }
             Request::DrillSource(DrillSource::Create(drill)) => {
                 answer(&Box::pin(drill_source::create(self, invocation, &drill)).await?)

@@ -8,9 +8,10 @@ use jiff::civil::Date;
 use lambda_runtime::Diagnostic;
 use serde::Deserialize;
 use serde_json::Value;
-use shared::backup::{BackupItem, DatabaseName};
+use shared::backup::{BackupItem, DatabaseName, MismatchedBackupId};
 use shared::error::Name;
 use shared::policy::{Recurring, TargetName};
+use shared::sealed::sha256;
 
 use crate::diagnostic;
 use crate::recover::request::Recover;
@@ -124,8 +125,27 @@ pub struct Posture {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DumpSource {
-    Create(BackupItem),
-    Delete(BackupItem),
+    Create(DumpBranch),
+    Delete(DumpBranch),
+}
+
+/// Each execution has a branch of its own: of two that take the same backup, the one that ends
+/// first deletes nothing that the other reads.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DumpBranch {
+    pub backup: BackupItem,
+    /// Its ARN, which a redrive keeps.
+    pub execution: String,
+}
+
+impl DumpBranch {
+    /// The end of the branch's name, and of the name of its secret.
+    pub fn lent_as(&self) -> Result<String, MismatchedBackupId> {
+        let id = self.backup.id()?;
+        let execution = sha256(self.execution.as_bytes());
+        Ok(format!("{id}-{}", &execution[..8]))
+    }
 }
 
 /// Makes a Neon project that a backup can be restored into.
@@ -463,16 +483,29 @@ mod tests {
     }
 
     #[test]
-    fn a_dump_source_is_of_one_backup() {
+    fn a_dump_source_is_of_one_backup_in_one_execution() {
         let item = json!({"database": "app", "kind": "nightly", "scheduled_time": "2026-11-21T01:00:00Z",
             "backup_id": "20261121T010000Z-nightly", "committed": false, "previous": null,
             "from_branch": true, "source_branch": null});
-        let parsed = Request::parse(json!({"dump_source": {"create": item}}));
-        assert!(matches!(
-            parsed,
-            Ok(Request::DumpSource(DumpSource::Create(_)))
-        ));
-        let both = json!({"dump_source": {"create": item, "delete": item}});
-        assert!(Request::parse(both).is_err());
+        let of = |execution: &str| json!({"backup": item, "execution": execution});
+        let lent_as = |execution: &str| {
+            let parsed = Request::parse(json!({"dump_source": {"create": of(execution)}}));
+            let Ok(Request::DumpSource(DumpSource::Create(branch))) = parsed else {
+                panic!("{execution} is not taken");
+            };
+            branch.lent_as().unwrap()
+        };
+        let first = lent_as("arn:aws:states:eu-central-1:123456789012:execution:backup:a");
+        let second = lent_as("arn:aws:states:eu-central-1:123456789012:execution:backup:b");
+        assert_ne!(first, second);
+        for lent_as in [first, second] {
+            assert!(lent_as.starts_with("20261121T010000Z-nightly-") && is_id(&lent_as));
+        }
+        for event in [
+            json!({"dump_source": {"create": of("a"), "delete": of("a")}}),
+            json!({"dump_source": {"create": {"backup": item}}}),
+        ] {
+            assert!(Request::parse(event.clone()).is_err(), "{event}");
+        }
     }
 }

@@ -22,7 +22,8 @@ pub enum NeonError {
         "{doing}: the answer was lost ({reason}), and nothing shows yet whether it was done; nothing was sent twice, and the next try looks first"
     )]
     Unknown { doing: &'static str, reason: String },
-    /// Begun, and not done when the time was over.
+    /// Begun, and not done when the time was over. It goes on at Neon: whoever asks again finds
+    /// it there, and waits on.
     #[error("{doing}: Neon has not done it within {waited_seconds} s (last seen: {last})")]
     NotDone {
         doing: &'static str,
@@ -136,8 +137,8 @@ impl NeonError {
             Self::Unavailable { .. }
             | Self::Locked { .. }
             | Self::Unknown { .. }
+            | Self::NotDone { .. }
             | Self::OperationFailed { .. } => Name::Transient,
-            Self::NotDone { .. } => Name::OutOfTime,
             Self::KeyRejected { .. }
             | Self::KeyTooNarrow { .. }
             | Self::NoProject { .. }
@@ -165,7 +166,10 @@ impl NeonError {
             | Self::Missing { .. }
             | Self::LimitReached { .. }
             | Self::OutsideWindow { .. } => true,
-            Self::Rejected { status, .. } => (400..500).contains(status) && *status != 409,
+            Self::Rejected { status, .. } => {
+                // Those say nothing of what became of it, or that there is one already.
+                (400..500).contains(status) && ![408, 409, 425, 499].contains(status)
+            }
             Self::Unavailable { .. }
             | Self::Unknown { .. }
             | Self::NotDone { .. }
@@ -351,12 +355,32 @@ mod tests {
 
     #[test]
     fn only_an_answer_that_says_no_is_a_refusal() {
-        for (status, expected) in [(400, true), (422, true), (409, false), (500, false)] {
+        for (status, expected) in [
+            (400, true),
+            (422, true),
+            (408, false),
+            (409, false),
+            (500, false),
+        ] {
             assert_eq!(refused(status, "", "").is_refusal(), expected, "{status}");
         }
         let reason = String::new();
         let lost = NeonError::Unknown { doing: "x", reason };
         assert!(!lost.is_refusal());
+    }
+
+    #[test]
+    fn what_takes_long_is_waited_for_again_and_says_what_it_is() {
+        let error = NeonError::NotDone {
+            doing: "restore production",
+            waited_seconds: 300,
+            last: "create_timeline running".to_owned(),
+        };
+        assert_eq!(error.name(), Name::Transient);
+        assert_eq!(
+            error.to_string(),
+            "restore production: Neon has not done it within 300 s (last seen: create_timeline running)"
+        );
     }
 
     #[test]

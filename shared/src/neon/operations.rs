@@ -7,7 +7,8 @@ use super::answers::{OperationAnswer, OperationsAnswer};
 use super::transport::Call;
 use super::{NeonError, Operation, Project};
 
-/// Nothing of ours takes longer, on a project that is well.
+/// Hardly anything of ours takes longer, on a project that is well. What does is waited for by
+/// the next try, as often as the state machine tries.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 /// Left to the caller, to say what came of it.
 const RESERVE: Duration = Duration::from_secs(10);
@@ -144,18 +145,21 @@ impl Project {
         doing: &'static str,
         branch_id: &str,
     ) -> Result<Vec<Operation>, NeonError> {
-        let mut operations = self.operations_going(doing).await?;
-        operations.retain(|it| it.branch_id.as_deref() == Some(branch_id));
+        let mut operations = self.newest_operations(doing).await?;
+        operations.retain(|it| {
+            it.branch_id.as_deref() == Some(branch_id)
+                && matches!(standing(&it.status), Standing::Going | Standing::Failed)
+        });
         Ok(operations)
     }
 
-    /// What still goes on in the project.
-    pub(super) async fn operations_going(
+    /// What goes on in the project, without what failed and may be tried again.
+    pub(super) async fn operations_running(
         &self,
         doing: &'static str,
     ) -> Result<Vec<Operation>, NeonError> {
         let mut operations = self.newest_operations(doing).await?;
-        operations.retain(|it| matches!(standing(&it.status), Standing::Going | Standing::Failed));
+        operations.retain(|it| standing(&it.status) == Standing::Going);
         Ok(operations)
     }
 }

@@ -28,7 +28,7 @@ pub enum Class {
     Weekly,
     /// Kept, of a deployment: `pre-deploy-add-invoices`.
     PreDeploy,
-    /// Read by one dump: `lifeboat-dump-app-20261121T010000Z-nightly`.
+    /// Read by the dump of one execution: `lifeboat-dump-app-20261121T010000Z-nightly-0a1b2c3d`.
     DumpSource,
     /// Proves that a moment can be had: `lifeboat-probe-app-20261121T011500Z`.
     Probe,
@@ -102,8 +102,8 @@ impl FromStr for Class {
 pub struct Mark {
     pub class: Class,
     pub database: DatabaseName,
-    /// A date, the name of a deployment, the id of a backup, a drill or a plan: with class and database it makes the
-    /// branch's name, so the same work always has the same branch.
+    /// A date, the name of a deployment, the id of a backup in an execution, of a drill or a plan: with class and
+    /// database it makes the branch's name, so the same work always has the same branch.
     pub key: String,
     notes: BTreeMap<String, String>,
 }

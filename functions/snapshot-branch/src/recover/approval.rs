@@ -117,6 +117,9 @@ impl Context<'_> {
             let n = plan.obstacles.len();
             return Err(RecoveryError::Obstacles { plan_id, n });
         }
+        if plan.execution.is_none() {
+            return Err(RecoveryError::NoExecution(plan_id));
+        }
         let expired_at = plan.expires_at;
         if self.invocation.started_at > expired_at {
             return Err(RecoveryError::Expired {

@@ -1,6 +1,6 @@
 //! Compares, clears away, and writes down. All of it comes after writes go on again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -15,9 +15,9 @@ use super::outcome::{Change, Closed, FORMAT, Known, Record, shortened};
 use super::plan::Plan;
 use super::promote::is_kept;
 use super::request::{Close, PlanId};
-use super::steps::{Compared, Promoted, Promoting, TurnedDown};
+use super::steps::{Closing, Compared, Promoted, Promoting, TurnedDown};
 use super::validate::branch_uri;
-use super::{Context, aside, candidate, compare, kept_copy};
+use super::{Context, aside, candidate, compare, kept_copy, new_copy};
 use crate::create::whole_second;
 use crate::dump_source::EXPIRES_AFTER;
 use crate::error::BranchesError;
@@ -25,6 +25,9 @@ use crate::error::BranchesError;
 /// A restore that was sent shows within this, or nobody can say.
 const LOOKS: u32 = 6;
 const LOOK_PAUSE: Duration = Duration::from_secs(5);
+/// An API that says nothing keeps nobody from hearing what is known for longer.
+const LOOK_MAX: Duration = Duration::from_secs(90);
+const CLEAR_MAX: Duration = Duration::from_secs(240);
 
 /// The answer to `compare`.
 #[derive(Clone, Debug, Serialize)]
@@ -85,6 +88,9 @@ impl Context<'_> {
         if let Some(closed) = self.read::<Closed>(id).await? {
             return Ok(closed);
         }
+        // Before anything is looked at: from now on nothing is sent any more.
+        let at = self.invocation.now();
+        self.write_once(id, &Closing { at }).await?;
         let decision: Option<Decision> = self.read(id).await?;
         let promoted: Option<Promoted> = self.read(id).await?;
         let was_sent = self.read::<Promoting>(id).await?.is_some();
@@ -129,11 +135,12 @@ impl Context<'_> {
     /// The change was sent, and nobody has heard that it was done. A look that fails, or finds
     /// nothing, proves nothing: it may still be carried out.
     async fn look_for_change(&self, plan: &Plan) -> Change {
+        let until = self.within(LOOK_MAX);
         for look in 0..LOOKS {
             if look > 0 {
                 tokio::time::sleep(LOOK_PAUSE).await;
             }
-            match self.branches_of(plan).await {
+            match self.branches_of(plan, until).await {
                 Ok(branches) if is_kept(plan, &branches) => return Change::Yes,
                 Ok(_) => {}
                 Err(error) => {
@@ -145,8 +152,8 @@ impl Context<'_> {
         Change::Unknown
     }
 
-    async fn branches_of(&self, plan: &Plan) -> Result<Branches, BranchesError> {
-        let opened = self.open(&plan.request.database).await?;
+    async fn branches_of(&self, plan: &Plan, until: Instant) -> Result<Branches, BranchesError> {
+        let opened = self.open_until(&plan.request.database, until).await?;
         Ok(opened.project.branches().await?)
     }
 
@@ -154,8 +161,9 @@ impl Context<'_> {
     /// hearing how it ended: rotation removes them.
     async fn clear_away(&self, plan: &Plan) -> Vec<String> {
         let mut left = Vec::new();
-        for mark in [kept_copy(plan), candidate(plan)] {
-            if let Err(error) = self.remove(plan, &mark).await {
+        let until = self.within(CLEAR_MAX);
+        for mark in [new_copy(plan), kept_copy(plan), candidate(plan)] {
+            if let Err(error) = self.remove(plan, &mark, until).await {
                 let error = shared::error::chain(&error);
                 tracing::warn!(error, branch = mark.branch_name(), "a branch is left");
                 left.push(mark.branch_name());
@@ -164,8 +172,8 @@ impl Context<'_> {
         left
     }
 
-    async fn remove(&self, plan: &Plan, mark: &Mark) -> Result<(), BranchesError> {
-        let opened = self.open(&plan.request.database).await?;
+    async fn remove(&self, plan: &Plan, mark: &Mark, until: Instant) -> Result<(), BranchesError> {
+        let opened = self.open_until(&plan.request.database, until).await?;
         // Somebody else's branch of that name is none that was left.
         let found = opened.project.find(mark).await?;
         let own = found.as_ref().and_then(Own::of);

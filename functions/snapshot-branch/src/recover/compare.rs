@@ -37,7 +37,7 @@ const TABLES: &str = "
            ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisprimary
     LEFT JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, place)
-           ON k.attnum = a.attnum
+           ON k.attnum = a.attnum AND k.place <= i.indnkeyatts
     WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
       AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
     ORDER BY 1, 2, a.attnum";
@@ -184,6 +184,7 @@ impl Sides {
         if then == kept {
             (table.added, table.gone, table.changed) = (Some(0), Some(0), Some(0));
         } else {
+            table.is_unlike = true;
             table.note = Some(format!(
                 "{note}: it had {} rows then and {} when it was kept, and they differ",
                 then[0], kept[0]

@@ -42,6 +42,9 @@ pub struct TableDifference {
     /// Rows that went since the point: production has them back.
     pub gone: Option<u64>,
     pub changed: Option<u64>,
+    /// It has no key, and differs as a whole.
+    #[serde(default)]
+    pub is_unlike: bool,
     /// How it was compared where it was not by its primary key, or why it was not.
     pub note: Option<String>,
     /// What changed about the table itself.
@@ -212,6 +215,14 @@ impl TableDifference {
         self.added = Some(counts.added);
         self.gone = Some(counts.gone);
         self.changed = Some(counts.changed);
+    }
+
+    /// Rows that one side does not have, or has otherwise; false also where nothing was compared.
+    pub fn differs(&self) -> bool {
+        let counted = [self.added, self.gone, self.changed];
+        !self.findings.is_empty()
+            || self.is_unlike
+            || counted.into_iter().flatten().any(|rows| rows > 0)
     }
 
     pub fn is_equal(&self) -> bool {

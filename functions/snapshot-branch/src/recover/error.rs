@@ -24,6 +24,10 @@ pub enum RecoveryError {
         "target_name_typed is {typed:?}, but this plan is for {expected:?}: nothing was approved. Is it the plan you mean? Then type the name exactly so"
     )]
     WrongName { typed: String, expected: String },
+    #[error(
+        "the plan {0} was made to be looked at, and no execution waits for it: start the recover machine, which makes one of its own"
+    )]
+    NoExecution(String),
     #[error("nobody has approved the plan {0}: production is not changed without that")]
     NotApproved(String),
     #[error(
@@ -85,6 +89,7 @@ impl RecoveryError {
             | Self::Obstacles { .. }
             | Self::Expired { .. }
             | Self::WrongName { .. }
+            | Self::NoExecution(_)
             | Self::NotApproved(_)
             | Self::Stale { .. }
             | Self::Closed(_)
@@ -95,7 +100,8 @@ impl RecoveryError {
             | Self::NotValid(_)
             | Self::NotWell(_)
             | Self::Uri(_) => Name::Refused,
-            Self::SentBefore { source, .. } => source.name(),
+            // Whoever asks again looks again: it may only not show yet.
+            Self::SentBefore { .. } => Name::Transient,
             Self::Approval(source) => source.name(),
             Self::Database { source, .. } if source.is_transient() => Name::Transient,
             Self::Database { .. } => Name::Refused,

@@ -19,7 +19,7 @@ pub mod steps;
 mod validate;
 pub mod words;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -98,7 +98,8 @@ impl Context<'_> {
     /// Under the names that the state machine matches.
     pub async fn handle(&self, request: &Recover) -> Result<Value, BranchesError> {
         match request {
-            Recover::Plan(it) => json(&self.plan(it).await?),
+            Recover::Plan(it) => json(&self.plan(it, None).await?),
+            Recover::PlanFor(it) => json(&self.plan(&it.request, Some(&it.execution)).await?),
             Recover::AwaitApproval(it) => json(&self.await_approval(it).await?),
             Recover::Approve(it) => json(&self.approve(it).await?),
             Recover::Refuse(it) => json(&self.refuse(it).await?),
@@ -111,37 +112,64 @@ impl Context<'_> {
         }
     }
 
-    async fn plan(&self, request: &PlanRequest) -> Result<Planned, BranchesError> {
+    /// Without an execution it is only to be looked at: nobody can approve it.
+    async fn plan(
+        &self,
+        request: &PlanRequest,
+        execution: Option<&str>,
+    ) -> Result<Planned, BranchesError> {
         let opened = self.open(&request.database).await?;
         let seen = see(&opened).await?;
         let (now, lifetime) = (self.invocation.started_at, self.asking.plan_lifetime);
         let open = self.open_plans(&opened).await?;
+        let is_own = |it: &&Plan| execution.is_some() && it.execution.as_deref() == execution;
+        if let Some(own) = open.iter().find(is_own) {
+            // An earlier try of this execution made it, and its answer was lost.
+            return Ok(planned(own, now));
+        }
         let world = World {
             open_plans: &open,
             ..seen.world(&opened)
         };
-        let plan = plan::plan(&world, request, now, lifetime);
+        let mut plan = plan::plan(&world, request, now, lifetime);
+        plan.execution = execution.map(str::to_owned);
         // The same id is the same plan.
         self.write_once(&plan.plan_id, &plan).await?;
+        if execution.is_some() && plan.obstacles.is_empty() {
+            self.withdraw_beside_another(&opened, &mut plan).await?;
+        }
         tracing::info!(
             plan.plan_id,
             obstacles = plan.obstacles.len(),
             "planned a recovery"
         );
-        Ok(Planned {
-            words: words::describe(&plan, now),
-            can_be_done: plan.obstacles.is_empty(),
-            database: request.database.clone(),
-            expires_at: plan.expires_at,
-            expires_in_seconds: plan.expires_at.duration_since(now).as_secs().max(1),
-            plan_id: plan.plan_id,
-            freeze_function: plan.freeze_function,
-            unfreeze_function: plan.unfreeze_function,
-        })
+        Ok(planned(&plan, now))
     }
 
-    /// Plans of the same project that may still freeze, change and unfreeze: two at once would
-    /// undo each other's freeze.
+    /// Two that are planned in one moment have not seen each other before they were written; now
+    /// at least one does, and gives way.
+    async fn withdraw_beside_another(
+        &self,
+        opened: &Opened,
+        plan: &mut Plan,
+    ) -> Result<(), BranchesError> {
+        let mut others = self.open_plans(opened).await?;
+        others.retain(|it| it.plan_id != plan.plan_id);
+        let Some(other) = others.first() else {
+            return Ok(());
+        };
+        let decision = Decision {
+            approved: false,
+            operator: format!("Lifeboat, because of the plan {}", other.plan_id),
+            at: self.invocation.now(),
+        };
+        self.write_once(&plan.plan_id, &decision).await?;
+        plan.obstacles.push(plan::not_over(other));
+        Ok(())
+    }
+
+    /// Plans of the same project whose executions may still freeze, change and unfreeze: two at
+    /// once would undo each other's freeze.
     async fn open_plans(&self, opened: &Opened) -> Result<Vec<Plan>, BranchesError> {
         let now = self.invocation.started_at;
         let alive = self.asking.plan_lifetime + WITHIN;
@@ -149,11 +177,21 @@ impl Context<'_> {
         planned.retain(|it| planned_at(it).is_some_and(|at| now.duration_since(at) < alive));
         let mut open = Vec::new();
         for plan_id in planned {
-            let Some(plan) = self.read::<Plan>(&plan_id).await? else {
-                continue;
+            let plan = match self.read::<Plan>(&plan_id).await {
+                Ok(Some(plan)) => plan,
+                Ok(None) => continue,
+                Err(BranchesError::Recovery(RecoveryError::Approval(
+                    ApprovalError::Malformed { key },
+                ))) => {
+                    // Of another version, before this one was deployed. It cannot be approved.
+                    tracing::warn!(key, "a plan cannot be read");
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
-            let is_rival =
-                plan.obstacles.is_empty() && plan.project == opened.policy.project.as_str();
+            let is_rival = plan.execution.is_some()
+                && plan.obstacles.is_empty()
+                && plan.project == opened.policy.project.as_str();
             if !is_rival || self.read::<outcome::Closed>(&plan_id).await?.is_some() {
                 continue;
             }
@@ -165,8 +203,26 @@ impl Context<'_> {
         Ok(open)
     }
 
+    /// Neon is asked nothing for which there is no time to answer any more.
     async fn open(&self, database: &DatabaseName) -> Result<Opened, BranchesError> {
-        self.function.open(self.invocation, database).await
+        self.open_until(database, self.until()).await
+    }
+
+    async fn open_until(
+        &self,
+        database: &DatabaseName,
+        until: Instant,
+    ) -> Result<Opened, BranchesError> {
+        let invocation = Invocation {
+            deadline: until,
+            ..self.invocation.clone()
+        };
+        self.function.open(&invocation, database).await
+    }
+
+    /// From now on, but not beyond [`Self::until`].
+    fn within(&self, limit: Duration) -> Instant {
+        (Instant::now() + limit).min(self.until())
     }
 
     async fn read<T: Step>(&self, plan_id: &str) -> Result<Option<T>, BranchesError> {
@@ -236,9 +292,22 @@ impl Context<'_> {
             .invocation
             .deadline
             .saturating_duration_since(self.invocation.begun);
-        let margin = (left / 6).min(std::time::Duration::from_secs(60));
+        let margin = (left / 6).min(Duration::from_secs(60));
         let until = self.invocation.deadline.checked_sub(margin);
         until.unwrap_or(self.invocation.begun)
+    }
+}
+
+fn planned(plan: &Plan, now: Timestamp) -> Planned {
+    Planned {
+        words: words::describe(plan, now),
+        can_be_done: plan.obstacles.is_empty(),
+        database: plan.request.database.clone(),
+        expires_at: plan.expires_at,
+        expires_in_seconds: plan.expires_at.duration_since(now).as_secs().max(1),
+        plan_id: plan.plan_id.clone(),
+        freeze_function: plan.freeze_function.clone(),
+        unfreeze_function: plan.unfreeze_function.clone(),
     }
 }
 
@@ -266,6 +335,12 @@ fn candidate(plan: &Plan) -> Mark {
 fn kept_copy(plan: &Plan) -> Mark {
     let key = format!("{}-kept", plan.plan_id);
     mark(plan, &key, "a recovery reads in it what production was")
+}
+
+/// A branch of production after it was put back, where that cannot be asked itself.
+fn new_copy(plan: &Plan) -> Mark {
+    let key = format!("{}-now", plan.plan_id);
+    mark(plan, &key, "a recovery asks it whether production is good")
 }
 
 fn mark(plan: &Plan, key: &str, why: &str) -> Mark {

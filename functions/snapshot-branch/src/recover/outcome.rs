@@ -53,6 +53,7 @@ pub struct Closed {
     pub words: String,
     /// Whether production was changed, and what that means now.
     pub production: String,
+    pub change: Change,
     pub evidence_key: String,
 }
 
@@ -113,7 +114,7 @@ impl Known<'_> {
     /// Without the key of the evidence.
     pub fn closed(&self) -> Closed {
         let verdict = self.verdict();
-        let goes_on = !self.close.unfreeze_failure.is_some();
+        let goes_on = self.stopped().is_none();
         Closed {
             plan_id: self.plan.plan_id.clone(),
             verdict,
@@ -126,8 +127,26 @@ impl Known<'_> {
             },
             words: self.words(verdict),
             production: self.production(),
+            change: self.change,
             evidence_key: String::new(),
         }
+    }
+
+    /// Why writes may still be stopped. That the hook was called is said by whoever called it; a
+    /// person who closes the plan of a stopped execution cannot know.
+    fn stopped(&self) -> Option<String> {
+        let close = self.close;
+        let failure = &close.unfreeze_failure;
+        if failure.is_some() {
+            return Some(format!(
+                "the unfreeze hook failed: {}\n{}",
+                failure.error, failure.cause
+            ));
+        }
+        let hook = self.plan.unfreeze_function.as_ref()?;
+        close.unfrozen_at.is_empty().then(|| {
+            format!("nothing says that the unfreeze hook {hook} was called; call it yourself")
+        })
     }
 
     fn error(&self, verdict: Verdict) -> String {
@@ -182,6 +201,9 @@ impl Known<'_> {
             self.headline(verdict),
             format!("Now: {}.", self.production()),
         ];
+        if let Some(why) = self.stopped() {
+            lines.push(format!("WRITES MAY STILL BE STOPPED, {why}"));
+        }
         if let Some(decision) = self.decision {
             let verb = if decision.approved {
                 "Approved"
@@ -194,10 +216,6 @@ impl Known<'_> {
         for (what, failure) in [
             ("What failed", &close.failure),
             (
-                "WRITES MAY STILL BE STOPPED, the unfreeze hook failed",
-                &close.unfreeze_failure,
-            ),
-            (
                 "What changed since could not be told",
                 &close.compare_failure,
             ),
@@ -207,6 +225,13 @@ impl Known<'_> {
             }
         }
         lines.extend(self.steps());
+        if let Some(proof) = self.smoked.and_then(|it| it.proof) {
+            lines.push(format!(
+                "Production holds what the checked branch holds: {} compared and equal, {} not compared.",
+                words::counted(i64::try_from(proof.equal).unwrap_or(i64::MAX), "table"),
+                proof.not_compared
+            ));
+        }
         if let Some(compared) = self.compared {
             lines.push(format!(
                 "What changed between {} and the recovery, and is in {} now (of this database only; every other one of the branch went back, too, and was not compared):",
@@ -302,6 +327,7 @@ mod tests {
     use super::*;
     use crate::recover::difference::{Counts, Difference, TableDifference};
     use crate::recover::plan::tests::{NOW, Stage, time};
+    use crate::recover::steps::Proof;
     use shared::checks::{CheckCode, Subject};
     use shared::policy::Priority;
     use shared::verdict::Code;
@@ -342,6 +368,10 @@ mod tests {
         let smoked = Smoked {
             taken: taken(),
             asked: good(),
+            proof: Some(Proof {
+                equal: 3,
+                not_compared: 1,
+            }),
         };
         let mut orders = TableDifference {
             schema: "app".to_owned(),
@@ -383,6 +413,7 @@ mod tests {
             "production WAS put back",
             "2026-11-21T03:05:02Z freeze hook called",
             "production checked, 1.5 s",
+            "holds what the checked branch holds: 3 tables compared and equal, 1 not compared",
             "- app.orders: 2 rows added since, 0 gone, 0 changed",
         ] {
             assert!(
@@ -400,6 +431,49 @@ mod tests {
             assert!(!case.is_good && !case.is_quiet, "{case:?}");
             assert_eq!(case.error, error);
         }
+    }
+
+    #[test]
+    fn whoever_ends_a_stopped_recovery_is_told_that_writes_may_be_stopped() {
+        let hooks = "freeze_function = 'lifeboat-hook-a'\nunfreeze_function = 'lifeboat-hook-b'";
+        let mut plan = Stage::new(hooks).plan(time("2026-11-21T02:30:00Z"));
+        let close: Close =
+            serde_json::from_value(serde_json::json!({"plan_id": plan.plan_id})).unwrap();
+        let smoked = Smoked {
+            taken: taken(),
+            asked: good(),
+            proof: None,
+        };
+        let ended = |plan: &Plan, close: &Close| {
+            Known {
+                plan,
+                close,
+                decision: None,
+                prepared: None,
+                validated: None,
+                promoted: None,
+                change: Change::Yes,
+                smoked: Some(&smoked),
+                compared: None,
+                left: Vec::new(),
+            }
+            .closed()
+        };
+        let told = ended(&plan, &close);
+        assert!(!told.is_good && !told.is_quiet);
+        assert!(
+            told.words
+                .contains("nothing says that the unfreeze hook lifeboat-hook-b was called"),
+            "{}",
+            told.words
+        );
+        let called = Close {
+            unfrozen_at: NOW.to_owned(),
+            ..close.clone()
+        };
+        assert!(ended(&plan, &called).is_good);
+        plan.unfreeze_function = None;
+        assert!(ended(&plan, &close).is_good);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct Plan {
     /// Nobody may approve it after this.
     pub expires_at: Timestamp,
     pub request: PlanRequest,
+    /// Of the state machine; null: it was made to be looked at.
+    pub execution: Option<String>,
     pub project: String,
     pub production: Production,
     /// What production is now is kept under this name.
@@ -103,6 +105,7 @@ pub fn plan(
         planned_at: now,
         expires_at,
         request: request.clone(),
+        execution: None,
         project: world.policy.project.to_string(),
         production: Production {
             id: world.production.id.clone(),
@@ -238,7 +241,7 @@ fn of_branch(world: &World<'_>, name: &str) -> String {
 }
 
 /// One would let writes go on that the other has stopped.
-fn not_over(open: &Plan) -> String {
+pub fn not_over(open: &Plan) -> String {
     let Plan {
         plan_id, request, ..
     } = open;
@@ -281,6 +284,12 @@ fn notes(world: &World<'_>, request: &PlanRequest, preserve_under: &str) -> Vec<
         notes.push(format!(
             "WRITES ARE NOT STOPPED: there is no freeze_function in [database.neon]. Stop whatever writes by yourself, before you approve; what is written until the end is in {preserve_under} only"
         ));
+    }
+    if world.policy.freeze_function.is_some() {
+        notes.push(
+            "what the freeze hook sets in the database itself goes back with it: it has to stop those who write"
+                .to_owned(),
+        );
     }
     notes.push(
         "every database of the production branch goes back, not this one alone; connections are cut, connection strings stay"

@@ -16,7 +16,7 @@ use super::error::RecoveryError;
 use super::plan::{Plan, basis};
 use super::prepare::past;
 use super::request::PlanId;
-use super::steps::{Promoted, Promoting, TurnedDown, Validated};
+use super::steps::{Closing, Promoted, Promoting, TurnedDown, Validated};
 use super::{Context, Seen, see};
 use crate::Opened;
 use crate::create::production;
@@ -51,9 +51,10 @@ impl Context<'_> {
         self.put_back(&opened, &plan, &decision).await?;
         let branches = opened.project.branches().await?;
         let kept = branches.named(&plan.preserve_under);
-        let kept = kept.ok_or_else(|| NeonError::Missing {
+        // It was listed, or is about to be: asked again, it shows.
+        let kept = kept.ok_or_else(|| NeonError::Unavailable {
             doing: "restore production",
-            what: format!("the branch {}", plan.preserve_under),
+            reason: format!("the branch {} does not show yet", plan.preserve_under),
         })?;
         let promoted = Promoted {
             taken: self.taken(),
@@ -89,9 +90,14 @@ impl Context<'_> {
                     let name = plan.preserve_under.clone();
                     return Err(RecoveryError::NameTaken { name }.into());
                 }
-                (false, _) => self
-                    .may_change(opened, &seen, plan, decision)
-                    .map_err(|source| sent_before(plan, !is_unchanged, source))?,
+                (false, begun) => {
+                    if let Err(source) = self.may_change(opened, &seen, plan, decision) {
+                        if begun && is_unchanged {
+                            self.turned_down(plan).await?;
+                        }
+                        return Err(sent_before(plan, !is_unchanged, source).into());
+                    }
+                }
             }
             let sent = self.change(opened, &seen, plan).await?;
             let error = match sent {
@@ -101,14 +107,19 @@ impl Context<'_> {
             is_unchanged &= error.is_refusal();
             let is_busy = matches!(error, NeonError::Locked { .. });
             if !is_busy && is_unchanged {
-                let at = self.invocation.now();
-                self.write_once(&plan.plan_id, &TurnedDown { at }).await?;
+                self.turned_down(plan).await?;
             }
             if !is_busy || Instant::now() + PAUSE > self.until() {
                 return Err(error.into());
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    async fn turned_down(&self, plan: &Plan) -> Result<(), BranchesError> {
+        let at = self.invocation.now();
+        self.write_once(&plan.plan_id, &TurnedDown { at }).await?;
+        Ok(())
     }
 
     fn may_change(
@@ -146,6 +157,10 @@ impl Context<'_> {
             at: self.invocation.now(),
         };
         self.write_once(&plan.plan_id, &promoting).await?;
+        // Whoever closes the plan writes first and looks then, and so does this: one sees the other.
+        if self.read::<Closing>(&plan.plan_id).await?.is_some() {
+            return Err(RecoveryError::Closed(plan.plan_id.clone()).into());
+        }
         let in_place = InPlace {
             branch_id: seen.production.id.clone(),
             point: past(plan)?,

@@ -13,6 +13,8 @@ use crate::request::{RestorePoint, is_text};
 pub enum Recover {
     /// What would be done, and what is in the way. Changes nothing.
     Plan(PlanRequest),
+    /// The same, by the state machine.
+    PlanFor(PlanFor),
     AwaitApproval(AwaitApproval),
     Approve(Approve),
     Refuse(Refuse),
@@ -83,6 +85,13 @@ pub struct PlanRequest {
     pub by: String,
     #[serde(default)]
     pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanFor {
+    pub request: PlanRequest,
+    pub execution: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -162,7 +171,7 @@ impl Recover {
         const NAME: &str = "write your name, for the record: one line of at most 200 characters";
         let is_name = |it: &str| !it.trim().is_empty() && is_text(it);
         let who = match self {
-            Self::Plan(plan) => {
+            Self::Plan(plan) | Self::PlanFor(PlanFor { request: plan, .. }) => {
                 if !plan.reason.as_deref().is_none_or(is_text) {
                     return Err("`reason` is one line of at most 200 characters");
                 }

@@ -46,6 +46,12 @@ pub struct Promoting {
     pub at: Timestamp,
 }
 
+/// Somebody writes down how it ended: nothing that changes production is sent any more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Closing {
+    pub at: Timestamp,
+}
+
 /// Neon has said no to the change, and to every sending of it before: production is as it was.
 /// Nothing is sent for that plan any more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,11 +69,22 @@ pub struct Promoted {
     pub kept_id: String,
 }
 
+/// How many tables of production hold what the checked branch holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    pub equal: usize,
+    /// No time, or nothing that can be compared.
+    pub not_compared: usize,
+}
+
 /// Production is good.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Smoked {
     pub taken: Taken,
     pub asked: Asked,
+    /// Production against the branch of the point, as far as there was time; null: writes were
+    /// not stopped, so that they may differ.
+    pub proof: Option<Proof>,
 }
 
 /// What changed since the point.
@@ -88,6 +105,9 @@ impl Step for Validated {
 }
 impl Step for Promoting {
     const NAME: &'static str = "promoting";
+}
+impl Step for Closing {
+    const NAME: &'static str = "closing";
 }
 impl Step for TurnedDown {
     const NAME: &'static str = "turned-down";

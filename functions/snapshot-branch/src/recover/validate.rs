@@ -1,27 +1,33 @@
 //! Asks the branch of the moment before production is put back, and production afterwards: are
 //! the tables there, and does what `[database.drill]` asks of rows and by SQL hold?
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::Serialize;
 use shared::checks::session::{Session, Unanswered, texts};
 use shared::checks::{CheckResult, assertion, queries, table};
 use shared::database_url::DatabaseUrl;
-use shared::neon::ConnectionUri;
 use shared::neon::ownership::Own;
+use shared::neon::{ConnectionUri, NewBranch, Point};
 use shared::pg::PgError;
 use shared::policy::DrillPolicy;
 
+use super::compare::compare;
 use super::error::RecoveryError;
 use super::outcome::faults;
 use super::plan::Plan;
 use super::request::PlanId;
-use super::steps::{Asked, Promoted, Smoked, Validated};
-use super::{Context, aside, candidate, see};
+use super::steps::{Asked, Promoted, Proof, Smoked, Validated};
+use super::{Context, aside, candidate, new_copy, see};
 use crate::Opened;
+use crate::create::whole_second;
+use crate::dump_source::EXPIRES_AFTER;
 use crate::error::BranchesError;
 use crate::request::RestorePoint;
+
+/// Writes are stopped for it.
+const PROOF_MAX: Duration = Duration::from_secs(60);
 
 /// Partitions are their root's, and what an extension brings comes with it.
 const TABLES: &str = "
@@ -74,21 +80,82 @@ impl Context<'_> {
         let uri = opened
             .project
             .production_uri(&seen.production, role, database);
-        let Some(uri) = uri.await? else {
-            let why = "it could not be asked, since the project does not keep the passwords of its roles: check it by hand";
-            return Err(RecoveryError::NotWell(vec![why.to_owned()]).into());
+        let uri = match uri.await? {
+            Some(uri) => uri,
+            None => self.copy_uri(&opened, &plan, &seen.production.id).await?,
         };
         let asked = self.ask(&opened, &plan, &uri).await?;
         let faults = faults(&asked, Some(&validated.asked.tables));
         if !faults.is_empty() {
             return Err(RecoveryError::NotWell(faults).into());
         }
+        let proof = match plan.freeze_function {
+            Some(_) => Some(self.prove(&opened, &plan, &uri).await?),
+            // Whoever writes may have written since.
+            None => None,
+        };
         let smoked = Smoked {
             taken: self.taken(),
             asked,
+            proof,
         };
         self.write_once(plan_id.as_str(), &smoked).await?;
         Ok(told(&smoked.asked, smoked.taken.seconds))
+    }
+
+    /// A branch of production as it is now stands for it where the project keeps no passwords:
+    /// none of production's own is ever changed.
+    async fn copy_uri(
+        &self,
+        opened: &Opened,
+        plan: &Plan,
+        production: &str,
+    ) -> Result<ConnectionUri, BranchesError> {
+        let new = NewBranch {
+            parent_id: production.to_owned(),
+            point: Point::Head,
+            mark: new_copy(plan),
+            compute: Some(opened.policy.dump_compute),
+            expires_at: Some(whole_second(self.invocation.now()) + EXPIRES_AFTER),
+        };
+        let copy = opened.project.ensure(&new).await?;
+        let (role, database) = (&opened.policy.role, &opened.policy.database);
+        Ok(opened
+            .project
+            .connection_uri(&copy.own, role, database)
+            .await?)
+    }
+
+    /// That Neon says so is no proof: while writes are stopped, production holds what the branch
+    /// holds that was checked. Small tables first, as far as the time goes.
+    async fn prove(
+        &self,
+        opened: &Opened,
+        plan: &Plan,
+        production: &ConnectionUri,
+    ) -> Result<Proof, BranchesError> {
+        let then = branch_uri(opened, plan).await?;
+        let then = then.parse().map_err(RecoveryError::Uri)?;
+        let production = production.parse().map_err(RecoveryError::Uri)?;
+        let until = self.within(PROOF_MAX);
+        let found = aside(move || compare(&then, &production, until)).await?;
+        let differing = found.tables.iter().filter(|it| it.differs());
+        let differing: Vec<String> = differing
+            .map(|it| {
+                format!(
+                    "{}.{} does not hold what the checked branch holds; who has written to it in spite of the freeze hook?",
+                    it.schema, it.name
+                )
+            })
+            .collect();
+        if !differing.is_empty() {
+            return Err(RecoveryError::NotWell(differing).into());
+        }
+        let equal = found.tables.iter().filter(|it| it.is_equal()).count();
+        Ok(Proof {
+            equal,
+            not_compared: found.tables.len() - equal,
+        })
     }
 
     async fn ask(

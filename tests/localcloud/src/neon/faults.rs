@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::Method;
+use tokio::sync::Semaphore;
 
 /// Which requests a fault meets, and what becomes of them.
 #[derive(Clone, Debug)]
@@ -48,6 +49,8 @@ pub enum NeonFaultAction {
     Limit(&'static str),
     /// Carried out after a pause; for longer than a client waits, a timeout.
     Delay(Duration),
+    /// Carried out when the test lets it through: each request uses up one permit.
+    Hold(Arc<Semaphore>),
     /// Not carried out, and never answered.
     Silence,
     /// Not carried out; the connection is closed without an answer.

@@ -157,6 +157,10 @@ async fn handle(hub: &Arc<Hub>, request: Request<Incoming>) -> Handled {
             if let Some(NeonFaultAction::Delay(pause)) = action {
                 tokio::time::sleep(pause).await;
             }
+            if let Some(NeonFaultAction::Hold(gate)) = &action {
+                let permit = gate.acquire().await;
+                permit.map_err(io::Error::other)?.forget();
+            }
             let carried_out = carry_out(hub, &call, &head.headers, is_json).await;
             changed(action, answer(carried_out, &id)).await
         }
@@ -186,6 +190,7 @@ async fn instead(action: NeonFaultAction, id: &str) -> Handled {
         }
         NeonFaultAction::Reset
         | NeonFaultAction::Delay(_)
+        | NeonFaultAction::Hold(_)
         | NeonFaultAction::LoseAnswer
         | NeonFaultAction::HideAnswer
         | NeonFaultAction::CutAnswer => return Err(io::ErrorKind::ConnectionReset.into()),
