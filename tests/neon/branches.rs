@@ -185,6 +185,37 @@ async fn a_branch_that_expires_while_branches_are_rotated_leaves_no_secret() {
 }
 
 #[tokio::test]
+async fn an_old_branch_that_cannot_be_deleted_does_not_keep_tonights_from_being_made() {
+    let stage = Stage::new("neon-stuck", project(), "").await;
+    for day in ["2026-01-05", "2026-01-06"] {
+        let create = json!({"create": {"database": stage.name, "class": "daily", "date": day}});
+        stage.invoke(&create).await.unwrap();
+    }
+    stage.age("backup-2026-01-05", 40);
+    stage.neon.faults().add(NeonFault {
+        method: Some(Method::DELETE),
+        path: format!("/projects/{}/branches/", stage.seeded.project),
+        times: 100,
+        action: NeonFaultAction::Limit("SOMETHING_OF_TOMORROW"),
+        ..NeonFault::default()
+    });
+    let ended = stage.run_branches("2026-01-12T02:00:00Z").await;
+    assert_eq!(
+        (&*ended.status, ended.error.as_deref()),
+        ("FAILED", Some("BranchesFailed"))
+    );
+    assert_eq!(
+        stage.names(),
+        [
+            "backup-2026-01-05",
+            "backup-2026-01-06",
+            "backup-2026-01-12",
+            "main"
+        ]
+    );
+}
+
+#[tokio::test]
 async fn a_full_project_gives_up_its_oldest_superseded_branch_or_says_that_it_has_none() {
     let limited = ProjectOptions {
         limits: Some(Limits {
