@@ -5,6 +5,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod branch_states;
 mod branches;
 mod by_command;
 mod client;

@@ -204,6 +204,19 @@ pub async fn drills(
         .collect())
 }
 
+/// When the newest drill of a branch was begun that left a record, whatever that says; not
+/// after `by`. Asks by listing.
+pub async fn newest_branch_drill(
+    vault: &Bucket,
+    database: &DatabaseName,
+    by: Timestamp,
+) -> Result<Option<Timestamp>, StoreError> {
+    let records = vault.list(&key::evidence_prefix(database)).await?;
+    let begun = records.iter().rev();
+    let mut begun = begun.filter_map(|it| key::branch_drill(database, &it.key));
+    Ok(begun.find(|at| *at <= by))
+}
+
 /// The rates that the newest drill or restore of a database has measured, if one of the last
 /// did. Best effort: what cannot be read is no reason to do nothing.
 pub async fn rates(vault: &Bucket, database: &DatabaseName) -> Option<Rates> {

@@ -203,9 +203,23 @@ pub fn drill_verdict(database: &DatabaseName, key: &str) -> Option<(BackupId, Ti
     let (at, rest) = name.split_once('-')?;
     let ending = format!("-{}.json", Check::Drill);
     let is_drill = rest.ends_with(&ending) && !rest.contains('/');
-    let at = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", at).ok()?;
-    let at = at.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+    let at = moment(at)?;
     is_drill.then_some((id.parse().ok()?, at))
+}
+
+/// When the drill of a branch was begun whose record `key` is, if it is one.
+pub fn branch_drill(database: &DatabaseName, key: &str) -> Option<Timestamp> {
+    let below = key.strip_prefix(&evidence_prefix(database))?;
+    let (_month, name) = below.rsplit_once('/')?;
+    let (at, rest) = name.split_once('-')?;
+    let at = moment(at)?;
+    rest.ends_with("-branch.json").then_some(at)
+}
+
+/// As names have it.
+fn moment(text: &str) -> Option<Timestamp> {
+    let at = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", text).ok()?;
+    Some(at.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
 }
 
 /// The backup that `key` lies under, if it is a key of `prefix` (one of the above).
@@ -321,6 +335,27 @@ mod tests {
             "20261122T021000Z-drill.json.old",
         ] {
             assert_eq!(of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_branch_drills_record_is_told_from_others() {
+        let database: DatabaseName = "app".parse().unwrap();
+        let at = "2026-11-02T03:00:00Z".parse().unwrap();
+        let key = Key::Evidence {
+            database: &database,
+            at,
+            nonce: "0a1b2c3d",
+            file: "branch.json",
+        };
+        assert_eq!(branch_drill(&database, &key.to_string()), Some(at));
+        for other in [
+            "evidence/app/2026/11/20261102T030000Z-7f-drill.json",
+            "evidence/app/2026/11/2026-7f-branch.json",
+            "evidence/app/2026/11/20261102T030000Z-branch.json",
+            "evidence/app-2/2026/11/20261102T030000Z-7f-branch.json",
+        ] {
+            assert_eq!(branch_drill(&database, other), None, "{other}");
         }
     }
 

@@ -94,7 +94,11 @@ fn a_day_without_a_backup_or_a_look_at_branches_pages_and_a_first_day_does_not()
 
 #[test]
 fn a_late_database_and_a_dead_watcher_both_page() {
-    for metric in ["BackupOverdueMinutes", "ProofOverdueMinutes"] {
+    for metric in [
+        "BackupOverdueMinutes",
+        "BranchDrillOverdueMinutes",
+        "ProofOverdueMinutes",
+    ] {
         let alarm = alarm_on("Lifeboat", metric, None);
         assert!(
             alarm.get("Dimensions").is_none(),

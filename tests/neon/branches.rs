@@ -159,6 +159,63 @@ async fn old_branches_go_and_whatever_is_not_ours_stays() {
 }
 
 #[tokio::test]
+async fn a_branch_that_expires_while_branches_are_rotated_leaves_no_secret() {
+    let stage = Stage::new("neon-vanished", project(), "dump_compute = 0.25").await;
+    let drill = json!({"database": stage.name, "drill_id": "20260110T030000Z-0a1b2c3d"});
+    let create = json!({"drill_source": {"create": drill}});
+    let lent = stage.invoke(&create).await.unwrap();
+    let of = |field: &str| lent[field].as_str().unwrap().to_owned();
+    assert_eq!(stage.branch_secrets().await.len(), 1);
+    stage.age(&of("branch"), 1);
+    // Listed, and not there when it is looked at once more.
+    stage.neon.faults().add(NeonFault {
+        method: Some(Method::GET),
+        path: format!("/branches/{}", of("branch_id")),
+        action: NeonFaultAction::NotFound,
+        ..NeonFault::default()
+    });
+    let rotate = json!({"rotate": {"database": stage.name}});
+    stage.invoke(&rotate).await.unwrap();
+    assert_eq!(stage.names(), [of("branch"), "main".to_owned()]);
+    let nothing: [String; 0] = [];
+    assert_eq!(stage.branch_secrets().await, nothing);
+    // Its run is over, so it goes when it is seen again.
+    stage.invoke(&rotate).await.unwrap();
+    assert_eq!(stage.names(), ["main"]);
+}
+
+#[tokio::test]
+async fn an_old_branch_that_cannot_be_deleted_does_not_keep_tonights_from_being_made() {
+    let stage = Stage::new("neon-stuck", project(), "").await;
+    for day in ["2026-01-05", "2026-01-06"] {
+        let create = json!({"create": {"database": stage.name, "class": "daily", "date": day}});
+        stage.invoke(&create).await.unwrap();
+    }
+    stage.age("backup-2026-01-05", 40);
+    stage.neon.faults().add(NeonFault {
+        method: Some(Method::DELETE),
+        path: format!("/projects/{}/branches/", stage.seeded.project),
+        times: 100,
+        action: NeonFaultAction::Limit("SOMETHING_OF_TOMORROW"),
+        ..NeonFault::default()
+    });
+    let ended = stage.run_branches("2026-01-12T02:00:00Z").await;
+    assert_eq!(
+        (&*ended.status, ended.error.as_deref()),
+        ("FAILED", Some("BranchesFailed"))
+    );
+    assert_eq!(
+        stage.names(),
+        [
+            "backup-2026-01-05",
+            "backup-2026-01-06",
+            "backup-2026-01-12",
+            "main"
+        ]
+    );
+}
+
+#[tokio::test]
 async fn a_full_project_gives_up_its_oldest_superseded_branch_or_says_that_it_has_none() {
     let limited = ProjectOptions {
         limits: Some(Limits {

@@ -18,8 +18,8 @@ use shared::verdict::Verdict;
 
 use crate::branch_drill::{self, BranchEvidence, BranchRecorded, Examined};
 use crate::check::{ask_assertions, ask_tables, asked};
-use crate::checks::branch::{Tables, reachable, tables};
-use crate::checks::{CheckResult, Status};
+use crate::checks::branch::{Tables, not_all_absent, reachable, tables};
+use crate::checks::{CheckResult, Status, assertion, table};
 use crate::error::DrillError;
 use crate::record::{EVIDENCE_BYTES_MAX, json, put};
 use crate::request::{BranchItem, Examine, Lent, RecordBranch};
@@ -64,11 +64,13 @@ pub async fn examine(
             examined
         }
     };
-    let is_passed = |it: &&CheckResult| it.status == Status::Passed;
-    let passed = examined.checks.iter().filter(is_passed).count();
+    let count = |status| {
+        let checks = examined.checks.iter();
+        checks.filter(|it| it.status == status).count()
+    };
     Ok(Counted {
-        passed,
-        not_passed: examined.checks.len() - passed,
+        passed: count(Status::Passed),
+        not_passed: count(Status::Failed) + count(Status::Inconclusive),
     })
 }
 
@@ -153,8 +155,11 @@ async fn ask(
     let answer = asked(answer, "read the tables of the branch")?;
     let mut checks = vec![tables(&answer).taking(begun.elapsed().as_secs_f64())];
     if let Some(wanted) = wanted {
-        checks.extend(ask_tables(wanted, lent.data_as_of, url, until).await?);
-        checks.extend(ask_assertions(wanted, url, until).await?);
+        let (at, of_tables) = (lent.data_as_of, table::checks_of_past);
+        let mut configured = ask_tables(wanted, at, url, until, of_tables).await?;
+        let of_assertions = assertion::check_of_past;
+        configured.extend(ask_assertions(wanted, url, until, of_assertions).await?);
+        checks.extend(not_all_absent(configured));
     }
     Ok(checks)
 }

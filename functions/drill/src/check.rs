@@ -14,7 +14,7 @@ use shared::database_url::DatabaseUrl;
 use shared::manifest::Manifest;
 use shared::pg::PgError;
 use shared::planner::{self, PlannerError};
-use shared::policy::DrillPolicy;
+use shared::policy::{DrillPolicy, SqlAssertion, TableExpectation};
 use shared::restore::{Backup, Order, Target, finish, kept};
 
 use crate::checks::{
@@ -90,8 +90,9 @@ async fn run(
     checks.extend(proof::checks(proof));
     checks.extend(compare_catalog(function, plan, (&backup, &target), until).await?);
     checks.extend(inspect_state(&backup, &target, until).await?);
-    checks.extend(ask_tables(&plan.policy, backup.manifest.snapshot_at, &target, until).await?);
-    checks.extend(ask_assertions(&plan.policy, &target, until).await?);
+    let (policy, snapshot_at) = (&plan.policy, backup.manifest.snapshot_at);
+    checks.extend(ask_tables(policy, snapshot_at, &target, until, table::checks).await?);
+    checks.extend(ask_assertions(policy, &target, until, assertion::check).await?);
     for expected in &plan.policy.requests {
         let secrets = &function.secrets;
         let (answer, seconds) = call::call(expected, &drill.scratch, secrets, until).await;
@@ -235,6 +236,7 @@ pub async fn ask_tables(
     snapshot_at: Timestamp,
     target: &DatabaseUrl,
     until: Instant,
+    judge: fn(&TableExpectation, &table::Answer) -> Vec<CheckResult>,
 ) -> Result<Vec<CheckResult>, DrillError> {
     let expected = policy.tables.clone();
     if expected.is_empty() {
@@ -249,19 +251,17 @@ pub async fn ask_tables(
             .iter()
             .zip(answers)
             .flat_map(|(expected, (answer, seconds))| {
-                let checks = table::checks(expected, &answer).into_iter();
+                let checks = judge(expected, &answer).into_iter();
                 checks.map(move |it| it.taking(seconds))
             })
             .collect(),
         Err(why_not) => {
+            let why_not = table::WhyNot::Untold(why_not);
             let untold = table::Answer {
                 rows: Err(why_not.clone()),
                 age_seconds: Some(Err(why_not)),
             };
-            expected
-                .iter()
-                .flat_map(|it| table::checks(it, &untold))
-                .collect()
+            expected.iter().flat_map(|it| judge(it, &untold)).collect()
         }
     })
 }
@@ -270,6 +270,7 @@ pub async fn ask_assertions(
     policy: &DrillPolicy,
     target: &DatabaseUrl,
     until: Instant,
+    judge: fn(&SqlAssertion, &assertion::Answer) -> CheckResult,
 ) -> Result<Vec<CheckResult>, DrillError> {
     let expected = policy.assertions.clone();
     if expected.is_empty() {
@@ -281,13 +282,11 @@ pub async fn ask_assertions(
     Ok(match asked(answers, "run the SQL assertions")? {
         Ok(answers) => expected
             .zip(answers)
-            .map(|(expected, (answer, seconds))| {
-                assertion::check(expected, &answer).taking(seconds)
-            })
+            .map(|(expected, (answer, seconds))| judge(expected, &answer).taking(seconds))
             .collect(),
         Err(why_not) => {
             let untold = assertion::Answer::NotRun(why_not);
-            expected.map(|it| assertion::check(it, &untold)).collect()
+            expected.map(|it| judge(it, &untold)).collect()
         }
     })
 }

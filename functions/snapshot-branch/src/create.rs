@@ -174,14 +174,16 @@ async fn schema_change(opened: &Opened, all: &Branches, class: Class) -> String 
         .project
         .schema_difference(&production.id, (&last.id, None), database);
     match compared.await {
-        Ok(Some(difference)) => summary(&without_passwords(&difference), &last.name),
+        Ok(Some(difference)) => summary(&difference, &last.name),
         Ok(None) => format!("not compared with {}: Neon did not say", last.name),
         Err(error) => format!("not compared with {}: {error}", last.name),
     }
 }
 
-/// A unified diff in a few words: a note is one line.
+/// A unified diff in a few words, none of them a password: a note is one line, and is read by
+/// whoever may list branches.
 fn summary(difference: &str, last: &str) -> String {
+    let difference = without_passwords(difference);
     let count = |sign: char, header: &str| {
         let lines = difference.lines().filter(|it| !it.starts_with(header));
         lines.filter(|it| it.starts_with(sign)).count()
@@ -266,6 +268,15 @@ mod tests {
         assert_eq!(
             summary(diff, "backup-2026-11-20"),
             "since backup-2026-11-20: 1 lines added, 1 gone; +CREATE TABLE b ();"
+        );
+    }
+
+    #[test]
+    fn no_password_of_a_schema_is_written_into_a_note() {
+        let diff = "--- a/d\n+++ b/d\n@@ -1 +1,2 @@\n+CREATE USER MAPPING FOR a SERVER s OPTIONS (\"user\" 'b', password 'hunter2');\n";
+        assert_eq!(
+            summary(diff, "backup-2026-11-20"),
+            "since backup-2026-11-20: 1 lines added, 0 gone; +CREATE USER MAPPING FOR a SERVER s OPTIONS (\"user\" '…'"
         );
     }
 }

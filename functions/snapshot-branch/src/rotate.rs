@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 use shared::backup::DatabaseName;
-use shared::neon::ownership::{Class, Deletable};
+use shared::neon::ownership::{Class, Deletable, Mark};
 use shared::neon::plan::{Plan, plan as known_plan};
 use shared::neon::{Branches, NeonError, ProjectFacts};
 
@@ -178,6 +178,7 @@ async fn delete(
     all: &Branches,
     deletion: &Deletion,
 ) -> Result<(), BranchesError> {
+    forget(function, opened, deletion.branch.mark()).await?;
     // It may have been renamed, protected, or made the default since it was listed.
     let Some(found) = opened.project.branch(deletion.branch.id()).await? else {
         return Ok(());
@@ -189,12 +190,27 @@ async fn delete(
         );
         return Ok(());
     };
-    let mark = deletable.mark();
-    if matches!(mark.class, Class::DumpSource | Class::Drill) && is_id(&mark.key) {
-        let deleted = function
-            .secrets
-            .delete_branch_url(&opened.database, &mark.key);
-        deleted.await.map_err(BranchesError::Secret)?;
-    }
     Ok(opened.project.delete(&deletable).await?)
+}
+
+/// Removes the secret that tells how to reach a branch whose run is over. Before anything is
+/// asked of the branch: where that has expired or changed hands since it was listed, nothing
+/// would ever lead to its secret again.
+async fn forget(function: &Function, opened: &Opened, mark: &Mark) -> Result<(), BranchesError> {
+    let has_secret = match mark.class {
+        Class::DumpSource | Class::Drill => is_id(&mark.key),
+        Class::Daily
+        | Class::Weekly
+        | Class::PreDeploy
+        | Class::Probe
+        | Class::Restore
+        | Class::Rehearsal
+        | Class::Recovery => false,
+    };
+    if !has_secret {
+        return Ok(());
+    }
+    let (secrets, database) = (&function.secrets, &opened.database);
+    let deleted = secrets.delete_branch_url(database, &mark.key).await;
+    deleted.map_err(BranchesError::Secret)
 }

@@ -165,19 +165,45 @@ fn fate(rules: &Rules<'_>, all: &Branches, branch: &Branch, mark: &Mark) -> Fate
             Some(at) if at < rules.now => {
                 Fate::Delete(format!("its days after the deployment ended at {at}"))
             }
-            Some(at) => Fate::Spare(format!("its deployment is done; it is kept until {at}")),
+            Some(at) => deployed(rules, all, branch, mark, at),
         },
     }
 }
 
+/// What the newest deployment has replaced may be what is asked for now, so its branch is never
+/// given up for room; one after it that was begun and not reported replaces nothing yet.
+fn deployed(
+    rules: &Rules<'_>,
+    all: &Branches,
+    branch: &Branch,
+    mark: &Mark,
+    until: Timestamp,
+) -> Fate {
+    let is_newer = |it: &&Branch| {
+        let is_kept = it.expires_at.is_some_and(|at| at >= rules.now);
+        is_kept && is_alike(it, mark) && it.is_usable() && it.created_at > branch.created_at
+    };
+    match all.0.iter().find(is_newer) {
+        Some(newer) => Fate::Spare(format!(
+            "its deployment is done, and {} is of a newer one; it is kept until {until}",
+            newer.name
+        )),
+        None => Fate::Keep(format!(
+            "it is of the newest deployment that is done; it is kept until {until}"
+        )),
+    }
+}
+
+/// Whether both are of one class and one database.
+fn is_alike(branch: &Branch, mark: &Mark) -> bool {
+    let other = Mark::of(branch);
+    other.is_some_and(|it| (it.class, &it.database) == (mark.class, &mark.database))
+}
+
 /// The newest one that can be used stays, however old it is.
 fn aged(all: &Branches, branch: &Branch, mark: &Mark, (age, days): (SignedDuration, u32)) -> Fate {
-    let is_newer = |it: &&Branch| {
-        let other = Mark::of(it);
-        let is_alike =
-            other.is_some_and(|it| (it.class, &it.database) == (mark.class, &mark.database));
-        is_alike && it.is_usable() && it.created_at > branch.created_at
-    };
+    let is_newer =
+        |it: &&Branch| is_alike(it, mark) && it.is_usable() && it.created_at > branch.created_at;
     let Some(newer) = all.0.iter().find(is_newer) else {
         return Fate::Keep(format!("it is the newest {} branch", mark.class));
     };
@@ -334,6 +360,47 @@ mod tests {
     }
 
     #[test]
+    fn for_room_a_replaced_deployment_goes_and_never_the_newest_that_is_done() {
+        let deployed = |key: &str, days_old: f64| Branch {
+            expires_at: Some("2026-11-24T02:00:00Z".parse().unwrap()),
+            ..own(Class::PreDeploy, key, days_old)
+        };
+        let unusable = Branch {
+            current_state: "init".to_owned(),
+            ..deployed("unusable", 0.5)
+        };
+        let of_another = Branch {
+            annotation: deployed("x", 0.0).annotation,
+            ..deployed("renamed", 0.0)
+        };
+        let case = Case {
+            branches_max: Some(6),
+            ..Case::of([
+                deployed("replaced", 3.0),
+                deployed("live", 2.0),
+                own(Class::PreDeploy, "under-way", 1.0),
+                unusable,
+                of_another,
+            ])
+        };
+        // Six with production: three places too few, and one that may be given up.
+        let plan = case.plan();
+        let deleted: Vec<&str> = plan.delete.iter().map(|it| &*it.name).collect();
+        assert_eq!(deleted, ["pre-deploy-replaced"]);
+        assert!(
+            plan.delete[0]
+                .reason
+                .contains("pre-deploy-live is of a newer one")
+        );
+        assert_eq!(plan.missing_room, 2);
+        let alone = Case {
+            branches_max: Some(2),
+            ..Case::of([deployed("live", 2.0)])
+        };
+        assert!(alone.plan().delete.is_empty());
+    }
+
+    #[test]
     fn what_a_run_left_goes_and_what_one_may_still_read_stays() {
         let source = |key: &str, hours: f64| own(Class::DumpSource, key, hours / 24.0);
         let mut kept = own(Class::Rehearsal, "kept", 20.0);
@@ -423,6 +490,11 @@ mod tests {
             ];
             let class = classes[usize::try_from(self.roll(9)).unwrap()];
             let mut branch = own(class, &format!("k{n}"), self.roll(200) as f64 - 1.0);
+            if class == Class::PreDeploy && self.roll(3) > 0 {
+                let days = i64::try_from(self.roll(10)).unwrap() - 3;
+                let now: Timestamp = NOW.parse().unwrap();
+                branch.expires_at = Some(now + SignedDuration::from_hours(24 * days));
+            }
             match self.roll(11) {
                 0 => branch.name.push('x'),
                 1 => branch.annotation.clear(),
@@ -450,6 +522,36 @@ mod tests {
         }
     }
 
+    /// What somebody needs first in an incident is there after it.
+    fn assert_the_newest_stay(all: &Branches, plan: &Rotation) {
+        let now: Timestamp = NOW.parse().unwrap();
+        let newest = |class: Class, is_wanted: &dyn Fn(&Branch) -> bool| {
+            let of_class = |it: &&Branch| {
+                Mark::of(it).is_some_and(|it| it.class == class && it.database == app())
+            };
+            let wanted = all.0.iter().filter(of_class).filter(|it| is_wanted(it));
+            let newest = wanted.max_by_key(|it| it.created_at);
+            newest.map(|it| it.id.clone())
+        };
+        let is_usable = |it: &Branch| it.is_usable();
+        let is_kept = |it: &Branch| it.expires_at.is_none_or(|at| at >= now);
+        let is_of_use = |it: &Branch| it.is_usable() && is_kept(it);
+        let is_done = |it: &Branch| is_of_use(it) && it.expires_at.is_some();
+        for id in [
+            newest(Class::Daily, &is_usable),
+            newest(Class::Weekly, &is_usable),
+            newest(Class::PreDeploy, &is_kept),
+            newest(Class::PreDeploy, &is_of_use),
+            newest(Class::PreDeploy, &is_done),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            let goes = plan.delete.iter().any(|gone| gone.branch.id() == id);
+            assert!(!goes, "{id} goes of {all:?}");
+        }
+    }
+
     #[test]
     fn whatever_the_history_nothing_goes_that_is_foreign_needed_or_the_last() {
         let mut dice = Dice(0x2545_F491_4F6C_DD1D);
@@ -469,6 +571,7 @@ mod tests {
             };
             let all = Branches(case.branches.clone());
             let plan = case.plan();
+            assert_the_newest_stay(&all, &plan);
             for deletion in &plan.delete {
                 let branch = all.with_id(deletion.branch.id()).unwrap();
                 assert_ne!(Some(&branch.id), case.parent.as_ref());

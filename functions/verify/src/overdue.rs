@@ -39,14 +39,11 @@ impl Expectation {
     }
 }
 
-/// Minutes for which the newest proven data has been older than it may be, rounded up; 0 when
-/// fine. `since`: as of when that data is, or, where nothing was ever proven, when the oldest
-/// backup was taken. Without any backup it is the backup that is overdue.
-pub fn proof_overdue_minutes(
-    since: Option<Timestamp>,
-    within: SignedDuration,
-    now: Timestamp,
-) -> u64 {
+/// Minutes for which the newest proven data, or the last drill of a branch, has been older than
+/// it may be, rounded up; 0 when fine. `since`: as of when that data is, or when that drill was
+/// begun; where there is none, when the oldest backup was taken. Without any backup it is the
+/// backup that is overdue.
+pub fn minutes_beyond(since: Option<Timestamp>, within: SignedDuration, now: Timestamp) -> u64 {
     let late_for = since.map(|since| now.duration_since(since) - within);
     match late_for {
         Some(late_for) if late_for.is_positive() => {
@@ -76,7 +73,7 @@ mod tests {
         let within = SignedDuration::from_hours(192);
         let check = |since: Option<&str>, now: &str, expected: u64| {
             let since = since.map(|it| it.parse().unwrap());
-            let minutes = proof_overdue_minutes(since, within, now.parse().unwrap());
+            let minutes = minutes_beyond(since, within, now.parse().unwrap());
             assert_eq!(minutes, expected, "{since:?} at {now}");
         };
         let sunday = Some("2026-11-15T01:00:00Z");

@@ -7,6 +7,10 @@
 //! What is proven is looked at where the database has a drill policy: its newest proven data
 //! may be as old as that allows. Of a database without one, nothing is ever proven, and
 //! `proof_overdue_minutes` is null, since a number would say otherwise.
+//!
+//! A drill of a branch proves no backup, so its absence shows in none of these. Where the
+//! database lives on Neon, it is looked at when the last one was held; how it ended, the drill
+//! itself tells. No alarm may span the month between two of them, so this is measured, too.
 
 use std::cmp::Reverse;
 
@@ -24,7 +28,7 @@ use shared::store::{Bucket, StoreError};
 use shared::telemetry;
 
 use crate::at_once::ask_each;
-use crate::overdue::{Expectation, proof_overdue_minutes};
+use crate::overdue::{Expectation, minutes_beyond};
 use crate::{Config, Function, diagnostic};
 
 const WORST_MAX: usize = 10;
@@ -51,7 +55,10 @@ pub struct WatchedDatabase {
     pub overdue_minutes: u64,
     /// 0 when fine; null without a drill policy.
     pub proof_overdue_minutes: Option<u64>,
+    /// 0 when fine; null where the database does not live on Neon.
+    pub branch_drill_overdue_minutes: Option<u64>,
     pub last_proven: Option<BackupId>,
+    pub last_branch_drill: Option<Timestamp>,
     pub last_committed: Option<BackupId>,
     pub last_verified: Option<BackupId>,
 }
@@ -108,27 +115,33 @@ pub async fn watch(
     let found = ask_each(policy.databases, |database| {
         find(function.vault.clone(), database, now)
     });
-    let watched = found.await?.into_iter().map(|found| {
-        let newest = found.last_verified.map(|id| id.scheduled_at());
-        let late_after = SignedDuration::from_mins(found.policy.late_after_minutes.into());
-        let drill = found.policy.drill.as_ref();
-        let within = drill.map(|it| SignedDuration::from_hours(it.proven_within_hours.into()));
-        let since = found
-            .last_proven
-            .map(ProvenBackup::data_as_of)
-            .or(found.oldest);
-        WatchedDatabase {
-            database: found.policy.name,
-            overdue_minutes: expectation.overdue_minutes(newest, late_after, now),
-            proof_overdue_minutes: within.map(|within| proof_overdue_minutes(since, within, now)),
-            last_proven: found.last_proven.map(|it| it.id),
-            last_committed: found.last_committed,
-            last_verified: found.last_verified,
-        }
-    });
-    let watched: Vec<WatchedDatabase> = watched.collect();
+    let found = found.await?.into_iter();
+    let watched: Vec<WatchedDatabase> = found.map(|it| judge(it, &expectation, now)).collect();
     emit(&watched, now);
     Ok(answer(watched))
+}
+
+fn judge(found: Found, expectation: &Expectation, now: Timestamp) -> WatchedDatabase {
+    let newest = found.last_verified.map(|id| id.scheduled_at());
+    let late_after = SignedDuration::from_mins(found.policy.late_after_minutes.into());
+    let drill = found.policy.drill.as_ref();
+    let proven_within = drill.map(|it| SignedDuration::from_hours(it.proven_within_hours.into()));
+    let proven = found.last_proven.map(ProvenBackup::data_as_of);
+    let proven = proven.or(found.oldest);
+    let neon = found.policy.neon.as_ref();
+    let held_within =
+        neon.map(|it| SignedDuration::from_hours(i64::from(it.drill.held_within_days) * 24));
+    let held = found.last_branch_drill.or(found.oldest);
+    WatchedDatabase {
+        database: found.policy.name,
+        overdue_minutes: expectation.overdue_minutes(newest, late_after, now),
+        proof_overdue_minutes: proven_within.map(|within| minutes_beyond(proven, within, now)),
+        branch_drill_overdue_minutes: held_within.map(|within| minutes_beyond(held, within, now)),
+        last_proven: found.last_proven.map(|it| it.id),
+        last_branch_drill: found.last_branch_drill,
+        last_committed: found.last_committed,
+        last_verified: found.last_verified,
+    }
 }
 
 fn expectation(config: &Config) -> Result<Expectation, WatchError> {
@@ -148,8 +161,9 @@ struct Found {
     last_committed: Option<BackupId>,
     last_verified: Option<BackupId>,
     last_proven: Option<ProvenBackup>,
+    last_branch_drill: Option<Timestamp>,
     /// The scheduled time of the oldest backup: a database that never had one proven is below
-    /// `proven` since then.
+    /// `proven` since then, and one of which no branch was ever drilled waits for it since then.
     oldest: Option<Timestamp>,
 }
 
@@ -173,10 +187,15 @@ async fn look(vault: &Bucket, policy: DatabasePolicy, now: Timestamp) -> Result<
         Some(_) => history::newest_proven(vault, database).await?,
         None => None,
     };
+    let last_branch_drill = match policy.neon {
+        Some(_) => history::newest_branch_drill(vault, database, now + AHEAD_MAX).await?,
+        None => None,
+    };
     Ok(Found {
         last_committed: committed.or(last_verified),
         last_verified,
         last_proven,
+        last_branch_drill,
         oldest,
         policy,
     })
@@ -185,9 +204,11 @@ async fn look(vault: &Bucket, policy: DatabasePolicy, now: Timestamp) -> Result<
 fn emit(watched: &[WatchedDatabase], now: Timestamp) {
     let overdue = |it: &WatchedDatabase| Some(it.overdue_minutes);
     let proof_overdue = |it: &WatchedDatabase| it.proof_overdue_minutes;
+    let drill_overdue = |it: &WatchedDatabase| it.branch_drill_overdue_minutes;
     for (name, gauges) in [
         ("BackupOverdueMinutes", gauges(watched, overdue)),
         ("ProofOverdueMinutes", gauges(watched, proof_overdue)),
+        ("BranchDrillOverdueMinutes", gauges(watched, drill_overdue)),
     ] {
         for (minutes, database) in gauges {
             #[expect(clippy::cast_precision_loss, reason = "minutes stay far below 2^52")]
@@ -212,7 +233,8 @@ fn answer(mut watched: Vec<WatchedDatabase>) -> Watched {
     let databases_total = watched.len();
     let lateness = |it: &WatchedDatabase| {
         let proof = it.proof_overdue_minutes.unwrap_or_default();
-        it.overdue_minutes.max(proof)
+        let drill = it.branch_drill_overdue_minutes.unwrap_or_default();
+        it.overdue_minutes.max(proof).max(drill)
     };
     let overdue_total = watched.iter().filter(|it| lateness(it) > 0).count();
     watched.sort_by_key(|it| Reverse((it.overdue_minutes, lateness(it))));
@@ -235,7 +257,9 @@ mod tests {
                 database: name.parse().unwrap(),
                 overdue_minutes,
                 proof_overdue_minutes: (name != "blog").then_some(overdue_minutes * 2),
+                branch_drill_overdue_minutes: (name == "app").then_some(7),
                 last_proven: None,
+                last_branch_drill: None,
                 last_committed: None,
                 last_verified: None,
             }
@@ -253,9 +277,14 @@ mod tests {
             gauges(&watched, |it| it.proof_overdue_minutes),
             [(0, Some("app")), (90, Some("shop")), (90, None)]
         );
+        assert_eq!(
+            gauges(&watched, |it| it.branch_drill_overdue_minutes),
+            [(7, Some("app")), (7, None)]
+        );
         assert_eq!(gauges(&[], |it| it.proof_overdue_minutes), [(0, None)]);
         let answer = answer(watched.to_vec());
         let names = answer.databases.iter().map(|it| it.database.as_str());
         assert_eq!(names.collect::<Vec<_>>(), ["shop", "blog", "app"]);
+        assert_eq!(answer.overdue_total, 3, "a drill that is not held counts");
     }
 }

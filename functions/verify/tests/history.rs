@@ -38,10 +38,14 @@ impl World {
 
     /// `more` stands in the block of every database.
     async fn with(databases: &[&str], more: &str) -> Self {
+        Self::of("postgres", databases, more).await
+    }
+
+    async fn of(provider: &str, databases: &[&str], more: &str) -> Self {
         let s3 = S3Folder::start().await;
         let layer = tempfile::tempdir().unwrap();
         let blocks = databases.iter().map(|name| {
-            format!("[[database]]\nname = \"{name}\"\nprovider = \"postgres\"\n{more}")
+            format!("[[database]]\nname = \"{name}\"\nprovider = \"{provider}\"\n{more}")
         });
         let target = "[[target]]\nname = \"standby\"\n";
         let text = RECIPIENTS.to_owned() + &blocks.collect::<String>() + target;
@@ -311,7 +315,7 @@ async fn a_database_with_tonights_verified_backup_is_not_overdue() {
         world.watch("2026-11-21T02:30:00Z").await,
         json!({
             "databases": [{"database": "app", "overdue_minutes": 0, "proof_overdue_minutes": null, "last_proven": null,
-                "last_committed": TONIGHT, "last_verified": TONIGHT}],
+                "branch_drill_overdue_minutes": null, "last_branch_drill": null, "last_committed": TONIGHT, "last_verified": TONIGHT}],
             "databases_total": 1,
             "overdue_total": 0,
         })
@@ -328,7 +332,7 @@ async fn a_committed_backup_that_is_not_verified_is_overdue() {
     assert_eq!(
         watched["databases"][0],
         json!({"database": "app", "overdue_minutes": 30, "proof_overdue_minutes": null, "last_proven": null,
-            "last_committed": TONIGHT, "last_verified": LAST_NIGHT})
+            "branch_drill_overdue_minutes": null, "last_branch_drill": null, "last_committed": TONIGHT, "last_verified": LAST_NIGHT})
     );
 }
 

@@ -13,20 +13,16 @@ pub enum Answer {
     NoRow,
     /// More rows than one, or more columns.
     Several,
-    /// What the server said, or why it was not asked.
+    /// A table, a column or a function that it names does not exist, as the server said.
+    Absent(String),
+    /// What the server said.
     Error(String),
     /// The server refuses to run it in a read-only transaction, or it is wrong: it cannot pass.
     NotRun(String),
 }
 
 pub fn check(expected: &SqlAssertion, answer: &Answer) -> CheckResult {
-    let subject = Subject {
-        code: CheckCode::Sql,
-        name: expected.name.clone(),
-        priority: expected.priority,
-        finding: Code::AssertionFailed,
-        remedy: "run the query on the source: if it fails there too, the data was wrong before the backup; otherwise do not rely on this backup",
-    };
+    let subject = subject(expected);
     match answer {
         Answer::Value(value) if *value == expected.expect => subject.passed("as expected"),
         Answer::Value(value) => {
@@ -39,8 +35,33 @@ pub fn check(expected: &SqlAssertion, answer: &Answer) -> CheckResult {
             "more than one value; the query must have exactly one",
             Vec::new(),
         ),
-        Answer::Error(says) => subject.failed(format!("the server said: {says}"), Vec::new()),
+        Answer::Absent(says) | Answer::Error(says) => {
+            subject.failed(format!("the server said: {says}"), Vec::new())
+        }
         Answer::NotRun(why_not) => subject.inconclusive(why_not.clone()),
+    }
+}
+
+/// The same of a state of the past, which need not have everything that there is today.
+pub fn check_of_past(expected: &SqlAssertion, answer: &Answer) -> CheckResult {
+    match answer {
+        Answer::Absent(says) => subject(expected).not_yet(says),
+        Answer::Value(_)
+        | Answer::Null
+        | Answer::NoRow
+        | Answer::Several
+        | Answer::Error(_)
+        | Answer::NotRun(_) => check(expected, answer),
+    }
+}
+
+fn subject(expected: &SqlAssertion) -> Subject {
+    Subject {
+        code: CheckCode::Sql,
+        name: expected.name.clone(),
+        priority: expected.priority,
+        finding: Code::AssertionFailed,
+        remedy: "run the query on the source: if it fails there too, the data was wrong before the backup; otherwise do not rely on this backup",
     }
 }
 
@@ -69,15 +90,40 @@ mod tests {
     use crate::checks::Status;
     use crate::policy::Priority;
 
-    fn check(answer: &Answer) -> (Status, String) {
-        let expected = SqlAssertion {
+    fn expected() -> SqlAssertion {
+        SqlAssertion {
             name: "balanced".to_owned(),
             query: "SELECT 1".to_owned(),
             expect: "0".to_owned(),
             priority: Priority::P0,
-        };
-        let found = super::check(&expected, answer);
+        }
+    }
+
+    fn check(answer: &Answer) -> (Status, String) {
+        let found = super::check(&expected(), answer);
         (found.status, found.summary)
+    }
+
+    #[test]
+    fn what_came_since_fails_a_backup_and_is_no_fault_of_the_past() {
+        let absent = Answer::Absent("relation \"invoices\" does not exist".to_owned());
+        assert_eq!(check(&absent).0, Status::Failed);
+        let then = check_of_past(&expected(), &absent);
+        assert_eq!((then.status, then.remedy), (Status::Note, None));
+        assert_eq!(
+            then.summary,
+            "not there yet at that time: relation \"invoices\" does not exist"
+        );
+        for answer in [
+            Answer::Value("0".to_owned()),
+            Answer::Value("1".to_owned()),
+            Answer::Null,
+            Answer::Error("permission denied".to_owned()),
+            Answer::NotRun("no time".to_owned()),
+        ] {
+            let then = check_of_past(&expected(), &answer);
+            assert_eq!((then.status, then.summary), check(&answer));
+        }
     }
 
     #[test]

@@ -112,6 +112,11 @@ impl Subject {
         self.result(Status::Inconclusive, summary.into(), Vec::new())
     }
 
+    /// Of a state of the past: what came into being since is no fault of it.
+    fn not_yet(&self, says: &str) -> CheckResult {
+        self.note(format!("not there yet at that time: {says}"), Vec::new())
+    }
+
     /// Passed without differences, failed with them.
     pub fn judge(&self, passed: impl Into<String>, differences: Vec<String>) -> CheckResult {
         match differences.as_slice() {

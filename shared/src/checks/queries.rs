@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::session::{Session, Unanswered, qualified, quoted, texts};
 use super::{assertion, table};
 use crate::database_url::DatabaseUrl;
-use crate::pg::PgError;
+use crate::pg::{PgError, ServerError};
 use crate::policy::{SqlAssertion, TableExpectation};
 
 /// Every table's answer, with how long it took.
@@ -35,7 +35,7 @@ fn table(
     let name = qualified(&expected.schema, &expected.name);
     let rows = match expected.min_rows {
         Some(_) => said(session.ask_value(format!("SELECT count(*) FROM {name}")))?
-            .and_then(|it| it.parse().map_err(|_| "no number".to_owned())),
+            .and_then(|it| it.parse().map_err(|_| untold("no number"))),
         None => Ok(0),
     };
     let age_seconds = match &expected.fresh_column {
@@ -54,11 +54,26 @@ fn table(
 }
 
 /// What the server refuses, or has no time for, is an answer; a lost connection is none.
-fn said(answer: Result<String, Unanswered>) -> Result<Result<String, String>, PgError> {
+fn said(answer: Result<String, Unanswered>) -> Result<Result<String, table::WhyNot>, PgError> {
     match answer {
         Ok(value) => Ok(Ok(value)),
-        Err(unanswered) => Ok(Err(unanswered.here()?)),
+        Err(Unanswered::Refused(error)) if is_absent(&error) => {
+            let says = error.without_values().to_string();
+            Ok(Err(table::WhyNot::Absent(says)))
+        }
+        Err(unanswered) => Ok(Err(untold(unanswered.here()?))),
     }
+}
+
+fn untold(why_not: impl Into<String>) -> table::WhyNot {
+    table::WhyNot::Untold(why_not.into())
+}
+
+/// Whether it is for want of a table, a column, a function, a type or a schema, in the server's
+/// own words: a function that raises an exception may use any code.
+fn is_absent(error: &ServerError) -> bool {
+    let codes = ["42P01", "42703", "42883", "42704", "3F000"];
+    !error.is_raised && codes.contains(&error.code.as_str())
 }
 
 /// Every assertion's answer, each in a read-only transaction of its own.
@@ -84,10 +99,12 @@ fn ask(session: &mut Session, query: &str) -> Result<assertion::Answer, PgError>
         Ok(rows) => rows,
         Err(Unanswered::Refused(error)) => {
             session.roll_back();
-            let did_not_run = error.code == "25006";
+            let (did_not_run, is_absent) = (error.code == "25006", is_absent(&error));
             let says = error.without_values().to_string();
             return Ok(if did_not_run {
                 assertion::Answer::NotRun(says)
+            } else if is_absent {
+                assertion::Answer::Absent(says)
             } else {
                 assertion::Answer::Error(says)
             });
@@ -109,4 +126,26 @@ fn ask(session: &mut Session, query: &str) -> Result<assertion::Answer, PgError>
         },
         (Some(_), _) => assertion::Answer::Several,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_function_raises_is_not_taken_for_something_that_is_not_there() {
+        let error = |code: &str, is_raised: bool| ServerError {
+            code: code.to_owned(),
+            message: "x".to_owned(),
+            is_raised,
+            position: None,
+        };
+        for code in ["42P01", "42703", "42883", "42704", "3F000"] {
+            assert!(is_absent(&error(code, false)), "{code}");
+            assert!(!is_absent(&error(code, true)), "{code}");
+        }
+        for code in ["42501", "42601", "57014", "25006"] {
+            assert!(!is_absent(&error(code, false)), "{code}");
+        }
+    }
 }

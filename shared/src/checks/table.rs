@@ -13,23 +13,54 @@ const AHEAD_SECONDS_MAX: i64 = 300;
 /// What the restored database answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    pub rows: Result<u64, String>,
+    pub rows: Result<u64, WhyNot>,
     /// Seconds from the newest value to the snapshot; `None` in an empty table.
-    pub age_seconds: Option<Result<Option<i64>, String>>,
+    pub age_seconds: Option<Result<Option<i64>, WhyNot>>,
+}
+
+/// Why there is no number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WhyNot {
+    /// The table or the column does not exist, as the server said.
+    Absent(String),
+    /// It could not be told.
+    Untold(String),
 }
 
 pub fn checks(expected: &TableExpectation, answer: &Answer) -> Vec<CheckResult> {
+    judge(expected, answer, |subject, why_not| match why_not {
+        WhyNot::Absent(says) | WhyNot::Untold(says) => subject.inconclusive(says.clone()),
+    })
+}
+
+/// The same of a state of the past, which need not have everything that there is today.
+pub fn checks_of_past(expected: &TableExpectation, answer: &Answer) -> Vec<CheckResult> {
+    judge(expected, answer, |subject, why_not| match why_not {
+        WhyNot::Absent(says) => subject.not_yet(says),
+        WhyNot::Untold(says) => subject.inconclusive(says.clone()),
+    })
+}
+
+/// What an answer that is none says.
+type Unanswered = fn(&Subject, &WhyNot) -> CheckResult;
+
+fn judge(expected: &TableExpectation, answer: &Answer, unanswered: Unanswered) -> Vec<CheckResult> {
     let floor = expected
         .min_rows
-        .map(|min| floor(expected, min, &answer.rows));
+        .map(|min| floor(expected, min, &answer.rows, unanswered));
     let freshness = expected
         .fresh_within_minutes
         .zip(answer.age_seconds.as_ref());
-    let freshness = freshness.map(|(within, age)| fresh(expected, within, age));
+    let freshness = freshness.map(|(within, age)| fresh(expected, within, age, unanswered));
     floor.into_iter().chain(freshness).collect()
 }
 
-fn floor(expected: &TableExpectation, min: u64, rows: &Result<u64, String>) -> CheckResult {
+fn floor(
+    expected: &TableExpectation,
+    min: u64,
+    rows: &Result<u64, WhyNot>,
+    unanswered: Unanswered,
+) -> CheckResult {
     let subject = Subject {
         code: CheckCode::RowFloor,
         name: format!("{} has at least {} rows", expected.label(), grouped(min)),
@@ -40,7 +71,7 @@ fn floor(expected: &TableExpectation, min: u64, rows: &Result<u64, String>) -> C
     match rows {
         Ok(rows) if *rows >= min => subject.passed(format!("{} rows", grouped(*rows))),
         Ok(rows) => subject.failed(format!("only {} rows", grouped(*rows)), Vec::new()),
-        Err(why_not) => subject.inconclusive(why_not.clone()),
+        Err(why_not) => unanswered(&subject, why_not),
     }
 }
 
@@ -49,7 +80,8 @@ fn floor(expected: &TableExpectation, min: u64, rows: &Result<u64, String>) -> C
 fn fresh(
     expected: &TableExpectation,
     within_minutes: u32,
-    age: &Result<Option<i64>, String>,
+    age: &Result<Option<i64>, WhyNot>,
+    unanswered: Unanswered,
 ) -> CheckResult {
     let subject = Subject {
         code: CheckCode::Freshness,
@@ -73,7 +105,7 @@ fn fresh(
         }
         Ok(Some(seconds)) => subject.failed(format!("the newest is {}", old(*seconds)), Vec::new()),
         Ok(None) => subject.failed("there is no value at all", Vec::new()),
-        Err(why_not) => subject.inconclusive(why_not.clone()),
+        Err(why_not) => unanswered(&subject, why_not),
     }
 }
 
@@ -95,20 +127,45 @@ mod tests {
     use super::*;
     use crate::checks::Status;
 
-    fn check(rows: u64, age_seconds: Option<i64>) -> Vec<(Status, String)> {
-        let expected = TableExpectation {
+    fn expected() -> TableExpectation {
+        TableExpectation {
             schema: "app".to_owned(),
             name: "orders".to_owned(),
             min_rows: Some(1_000),
             fresh_column: Some("at".to_owned()),
             fresh_within_minutes: Some(60),
-        };
+        }
+    }
+
+    fn check(rows: u64, age_seconds: Option<i64>) -> Vec<(Status, String)> {
         let answer = Answer {
             rows: Ok(rows),
             age_seconds: Some(Ok(age_seconds)),
         };
-        let checks = checks(&expected, &answer).into_iter();
+        let checks = checks(&expected(), &answer).into_iter();
         checks.map(|it| (it.status, it.summary)).collect()
+    }
+
+    #[test]
+    fn a_column_that_came_since_is_no_fault_of_the_past_and_its_tables_rows_count_then_too() {
+        let statuses = |checks: Vec<CheckResult>| -> Vec<Status> {
+            checks.iter().map(|it| it.status).collect()
+        };
+        let absent = WhyNot::Absent("column \"at\" does not exist".to_owned());
+        let younger = Answer {
+            rows: Ok(999),
+            age_seconds: Some(Err(absent.clone())),
+        };
+        let now = statuses(checks(&expected(), &younger));
+        assert_eq!(now, [Status::Failed, Status::Inconclusive]);
+        let then = statuses(checks_of_past(&expected(), &younger));
+        assert_eq!(then, [Status::Failed, Status::Note]);
+        let slow = Answer {
+            rows: Err(WhyNot::Untold("no time".to_owned())),
+            age_seconds: Some(Err(absent)),
+        };
+        let then = statuses(checks_of_past(&expected(), &slow));
+        assert_eq!(then, [Status::Inconclusive, Status::Note]);
     }
 
     #[test]

@@ -186,6 +186,9 @@ pub struct BranchDrill {
     pub checks_seconds: u32,
     /// From the request until the branch is gone.
     pub total_seconds: u32,
+    /// Somebody is woken when the last one was begun before that; longer than a month, whose
+    /// first business day may be its fifth.
+    pub held_within_days: u32,
 }
 
 impl Default for BranchDrill {
@@ -195,6 +198,7 @@ impl Default for BranchDrill {
             branch_seconds: 120,
             checks_seconds: 600,
             total_seconds: 900,
+            held_within_days: 40,
         }
     }
 }
@@ -306,6 +310,12 @@ impl NeonPolicy {
                 1..=86_400,
                 "1 to 86400",
             ),
+            (
+                "drill.held_within_days",
+                drill.held_within_days,
+                1..=400,
+                "1 to 400",
+            ),
         ];
         for (setting, value, allowed, range) in checks {
             if !allowed.contains(&value) {
@@ -381,6 +391,10 @@ mod tests {
             ("[keep]\nweekly_days = 6", "keep.weekly_days = 6 is out of"),
             ("[keep]\nmonthly_days = 6", "unknown field `monthly_days`"),
             ("[drill]\ndays_back = 31", "drill.days_back = 31 is out of"),
+            (
+                "[drill]\nheld_within_days = 0",
+                "drill.held_within_days = 0 is out of",
+            ),
             ("[drill]\nseconds = 1", "unknown field `seconds`"),
             (
                 "freeze_function = 'freeze'",

@@ -4,7 +4,7 @@ use shared::policy::Priority;
 use shared::verdict::Code;
 use shared::words::grouped;
 
-use super::{CheckCode, CheckResult, Subject};
+use super::{CheckCode, CheckResult, Status, Subject};
 use crate::timing::short_seconds;
 
 /// What the tables answered.
@@ -66,10 +66,59 @@ pub fn tables(answer: &Result<Tables, String>) -> CheckResult {
     }
 }
 
+/// What `[database.drill]` asks, as it came out of a branch of the past.
+///
+/// What was not there yet is a note. Where that is so of every single question, none was
+/// answered, and the drill has shown no more than that some database can be read: the role's or
+/// the database's name in `[database.neon]` may be wrong, or its search path. So it is
+/// inconclusive, which wakes somebody once, and not passed.
+pub fn not_all_absent(configured: Vec<CheckResult>) -> Vec<CheckResult> {
+    if configured.iter().any(|it| it.status != Status::Note) {
+        return configured;
+    }
+    let remedy = "see whether role and database of [database.neon] are those of the application; if all that [database.drill] asks for is younger than drill.days_back, ask for something older, too";
+    let inconclusive = configured.into_iter().map(|it| CheckResult {
+        status: Status::Inconclusive,
+        remedy: Some(remedy.to_owned()),
+        ..it
+    });
+    inconclusive.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checks::Status;
+
+    #[test]
+    fn where_nothing_that_is_asked_for_was_there_the_drill_has_shown_nothing() {
+        let subject = Subject {
+            code: CheckCode::Sql,
+            name: "invoices add up".to_owned(),
+            priority: Priority::P1,
+            finding: Code::AssertionFailed,
+            remedy: "look",
+        };
+        let absent = subject.note("not there yet", Vec::new());
+        let statuses = |configured: &[CheckResult]| -> Vec<Status> {
+            let checks = not_all_absent(configured.to_vec());
+            checks.iter().map(|it| it.status).collect()
+        };
+        let passed = subject.passed("as expected");
+        assert_eq!(
+            statuses(&[absent.clone(), passed]),
+            [Status::Note, Status::Passed]
+        );
+        let nothing = [absent.clone(), absent];
+        assert_eq!(statuses(&nothing), [Status::Inconclusive; 2]);
+        let check = not_all_absent(nothing.to_vec()).remove(0);
+        let found = crate::verdict::of_check(&check).unwrap();
+        assert_eq!(found.code, Code::CheckNotRun);
+        assert!(
+            found.message.contains("ask for something older"),
+            "{found:?}"
+        );
+        assert!(not_all_absent(Vec::new()).is_empty());
+    }
 
     #[test]
     fn one_table_that_cannot_be_read_fails_and_none_at_all_does_too() {

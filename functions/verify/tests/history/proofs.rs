@@ -1,9 +1,10 @@
 //! What drills make of `verified` and `proven`.
 
 use serde_json::json;
+use shared::key::Key;
 use shared::verdict::{Check, Code, Finding, Verdict};
 
-use super::{LAST_NIGHT, TONIGHT, World};
+use super::{LAST_NIGHT, TONIGHT, World, name};
 
 impl World {
     /// The database `app`.
@@ -61,6 +62,50 @@ async fn what_stays_below_proven_longer_than_its_objective_is_overdue() {
     // A later verify that fails ends it.
     world.judged("app", TONIGHT, Verdict::Failed, "2026-11-22T04:10:00Z");
     assert_eq!(proof("2026-11-28T01:05:00Z").await, (json!(5), json!(null)));
+}
+
+const ON_NEON: &str =
+    "[database.neon]\nproject = \"autumn-disk-484331\"\nrole = \"owner\"\ndatabase = \"appdb\"\n";
+
+#[tokio::test]
+async fn a_database_on_neon_is_overdue_when_no_branch_of_it_was_drilled_for_forty_days() {
+    let world = World::of("neon", &["app"], ON_NEON).await;
+    let drill = async |now: &str| {
+        let watched = world.watch(now).await;
+        let database = &watched["databases"][0];
+        (
+            database["branch_drill_overdue_minutes"].clone(),
+            database["last_branch_drill"].clone(),
+        )
+    };
+    let held = |at: &str, file: &str| {
+        let record = Key::Evidence {
+            database: &name("app"),
+            at: at.parse().unwrap(),
+            nonce: "0a1b2c3d",
+            file,
+        };
+        world.s3.write(record, "{}");
+    };
+    // Without a backup it is the backup that is overdue.
+    assert_eq!(drill("2027-01-10T01:00:00Z").await, (json!(0), json!(null)));
+    world.verified("app", LAST_NIGHT);
+    // Never held: counted from the oldest backup.
+    assert_eq!(drill("2026-12-30T01:00:00Z").await, (json!(0), json!(null)));
+    assert_eq!(drill("2026-12-30T01:05:00Z").await, (json!(5), json!(null)));
+    // What else is written down every day, and a drill of the future, are none.
+    held("2026-12-30T01:00:00Z", "posture.json");
+    held("2026-12-30T01:00:00Z", "drill.json");
+    held("2030-12-01T03:00:00Z", "branch.json");
+    assert_eq!(drill("2026-12-30T01:05:00Z").await, (json!(5), json!(null)));
+    held("2026-11-02T03:00:00Z", "branch.json");
+    held("2026-12-01T03:00:00Z", "branch.json");
+    let last = json!("2026-12-01T03:00:00Z");
+    assert_eq!(
+        drill("2026-12-30T01:05:00Z").await,
+        (json!(0), last.clone())
+    );
+    assert_eq!(drill("2027-01-10T03:01:00Z").await, (json!(1), last));
 }
 
 #[tokio::test]

@@ -118,6 +118,7 @@ fn told(
 pub(super) fn fresh(of: &Branch, id: String) -> Branch {
     Branch {
         id,
+        state: None,
         last_reset_at: None,
         init_source: "parent-data".to_owned(),
         annotation: std::collections::BTreeMap::new(),

@@ -229,6 +229,24 @@ impl Neon {
         })
     }
 
+    /// Says of a branch that it is in that state, whatever it is doing.
+    ///
+    /// # Errors
+    ///
+    /// There is no such branch.
+    pub fn set_state(
+        &self,
+        project: &str,
+        branch: &str,
+        state: &'static str,
+    ) -> Result<(), NeonError> {
+        let branch = branch.to_owned();
+        self.with(project, move |project| {
+            project.branch_mut(&branch)?.state = Some(state);
+            Ok(())
+        })
+    }
+
     /// Makes a branch look older than it is.
     ///
     /// # Errors

@@ -168,6 +168,7 @@ pub(super) async fn add(hub: &Arc<Hub>, options: ProjectOptions) -> Result<Strin
         is_ready: true,
         is_default: true,
         is_protected: options.is_protected,
+        state: None,
         created_at,
         updated_at: created_at,
         expires_at: None,

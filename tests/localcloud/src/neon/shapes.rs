@@ -51,10 +51,10 @@ pub(super) fn project(project: &Project, pg_version: u16) -> Value {
 }
 
 pub(super) fn branch(project: &Project, branch: &Branch) -> Value {
-    let (state, pending) = if branch.is_ready {
-        ("ready", ABSENT)
-    } else {
-        ("init", json!("ready"))
+    let (state, pending) = match branch.state {
+        Some(state) => (state, ABSENT),
+        None if branch.is_ready => ("ready", ABSENT),
+        None => ("init", json!("ready")),
     };
     let parent = branch.parent.as_ref();
     object(json!({

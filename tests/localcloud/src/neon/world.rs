@@ -45,6 +45,8 @@ pub(super) struct Branch {
     pub(super) parent: Option<Parent>,
     pub(super) timeline: Arc<Timeline>,
     pub(super) is_ready: bool,
+    /// What a test has put over its state.
+    pub(super) state: Option<&'static str>,
     pub(super) is_default: bool,
     pub(super) is_protected: bool,
     pub(super) created_at: Timestamp,
