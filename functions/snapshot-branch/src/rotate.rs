@@ -10,7 +10,7 @@ use shared::neon::{Branches, NeonError, ProjectFacts};
 use crate::error::BranchesError;
 use crate::request::{Rotate, is_id};
 use crate::rotation::{self, Deletion, Kept, ROOM, Rotation, Rules};
-use crate::{Function, Invocation, Opened};
+use crate::{Function, Invocation, Opened, rehearse_command};
 
 /// An answer is no report: what is kept is told by number.
 const TOLD_MAX: usize = 10;
@@ -142,6 +142,7 @@ pub async fn sweep(function: &Function, invocation: &Invocation, opened: &Opened
         let error = shared::error::chain(&error);
         tracing::warn!(error, "temporary branches of earlier runs are left");
     }
+    rehearse_command::forget(function, invocation, opened, all).await;
 }
 
 /// One that fails does not keep the others from going.
@@ -190,10 +191,18 @@ async fn delete(
         return Ok(());
     };
     let mark = deletable.mark();
-    if matches!(mark.class, Class::DumpSource | Class::Drill) && is_id(&mark.key) {
-        let deleted = function
-            .secrets
-            .delete_branch_url(&opened.database, &mark.key);
+    let secret = match mark.class {
+        Class::DumpSource | Class::Drill => Some(mark.key.clone()),
+        Class::Rehearsal => Some(mark.branch_name()),
+        Class::Daily
+        | Class::Weekly
+        | Class::PreDeploy
+        | Class::Probe
+        | Class::Restore
+        | Class::Recovery => None,
+    };
+    if let Some(id) = secret.filter(|it| is_id(it)) {
+        let deleted = function.secrets.delete_branch_url(&opened.database, &id);
         deleted.await.map_err(BranchesError::Secret)?;
     }
     Ok(opened.project.delete(&deletable).await?)
