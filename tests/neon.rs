@@ -7,6 +7,7 @@
 
 mod branches;
 mod by_command;
+mod by_shell;
 mod client;
 mod command_line;
 mod drill;
