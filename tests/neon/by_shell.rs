@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use localcloud::Execution;
 use localcloud::neon::{Plan, ProjectOptions};
 use localcloud::postgres::Major;
 use serde_json::{Value, json};
@@ -20,7 +21,12 @@ struct Person<'a> {
     moment: String,
 }
 
-impl Person<'_> {
+impl<'a> Person<'a> {
+    fn at(stage: &'a Stage) -> Self {
+        let moment = String::new();
+        Self { stage, moment }
+    }
+
     fn shell(&self, block: &str) -> Shell {
         let cloud = self.stage.cloud;
         let function = |it: &str| cloud.function(it).unwrap().name.clone();
@@ -47,6 +53,31 @@ async fn run(mut shell: Shell, block: &'static str, files: &[(&str, &str)]) -> S
     }
     let ran = tokio::task::spawn_blocking(move || shell.run(&[block]).0);
     ran.await.unwrap()
+}
+
+/// What a function has answered; the CLI prints after it what it knows of the call.
+fn first(printed: &str) -> Value {
+    let mut printed = serde_json::Deserializer::from_str(printed).into_iter::<Value>();
+    printed.next().unwrap().unwrap()
+}
+
+/// A project for the target that the document names.
+pub(super) async fn new_project(stage: &Stage) -> Value {
+    first(&Person::at(stage).run("neon-new-project", &[]).await)
+}
+
+/// A drill of a branch, to its end.
+pub(super) async fn drill(stage: &Stage) -> Execution {
+    let block = "neon-drill";
+    let shell = Person::at(stage).shell(block);
+    let machine = stage.cloud.physical("DrillMachine").unwrap();
+    let shell = shell
+        .env("DRILL_MACHINE", machine)
+        .env("DATABASE", stage.name)
+        .env("OPERATOR", "Ada");
+    let started = first(&run(shell, block, &[]).await);
+    let execution = started["executionArn"].as_str().unwrap();
+    stage.cloud.wait(execution).await.unwrap()
 }
 
 /// The id of the plan that waits for a decision.
@@ -87,10 +118,7 @@ async fn the_runbooks_commands_make_branches_rehearse_and_put_production_back() 
         .find(|it| it.name == "pre-deploy-add-invoices");
     assert!(made.unwrap().expires_at.is_some());
 
-    // Version 1 of the CLI prints what it knows of the call after the function's answer.
-    let restored = person.run("neon-restore-branch", &[]).await;
-    let mut restored = serde_json::Deserializer::from_str(&restored).into_iter::<Value>();
-    let restored = restored.next().unwrap().unwrap();
+    let restored = first(&person.run("neon-restore-branch", &[]).await);
     let branch = restored["branch"].as_str().unwrap();
     let (neon, of) = (stage.neon, &stage.seeded.project);
     assert_eq!(neon.psql(of, branch, "neondb", ORDERS).unwrap(), "3");
@@ -101,8 +129,7 @@ async fn the_runbooks_commands_make_branches_rehearse_and_put_production_back() 
     assert_eq!(stage.branch_secrets().await, [""; 0]);
 
     assert_eq!(stage.sql(ORDERS), "1");
-    let started = person.run("neon-recover", &[]).await;
-    let started: Value = serde_json::from_str(&started).unwrap();
+    let started = first(&person.run("neon-recover", &[]).await);
     let execution = started["executionArn"].as_str().unwrap();
     let plan_id = asked(&stage, execution).await;
     let approve = "neon-recover-approve";
