@@ -115,7 +115,7 @@ setup: .tools/venv/ready
 prepare: setup browser .tools/neon-5.0.1/ready .tools/infra/ready .tools/npm/asl-validator-4.0.0 clippy
 
 # Whatever of it is already there is left alone; without apt-get, only the missing names are told.
-DEBIAN := postgresql postgresql-contrib pgbouncer age zstd
+DEBIAN := postgresql postgresql-contrib pgbouncer age zstd jq
 DEBIAN += $(if $(shell command -v cc),,build-essential)
 DEBIAN += $(if $(shell python3 -c 'import ensurepip, venv' 2>/dev/null && echo yes),,python3 python3-venv)
 

@@ -37,9 +37,10 @@ fn documents() -> Vec<Document> {
 fn names_in_tests() -> BTreeSet<String> {
     let tests = localcloud::workspace::root().join("tests");
     let mut files = vec![tests.join("format.rs"), tests.join("restore_machine.rs")];
-    for folder in ["drill", "format", "restore_machine"] {
+    for folder in ["drill", "format", "neon", "restore_machine"] {
         let parts = tests.join(folder).read_dir().unwrap();
-        files.extend(parts.map(|file| file.unwrap().path()));
+        let parts = parts.map(|file| file.unwrap().path());
+        files.extend(parts.filter(|path| path.is_file()));
     }
     let text: String = files
         .iter()

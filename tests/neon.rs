@@ -8,6 +8,7 @@
 mod branch_states;
 mod branches;
 mod by_command;
+mod by_shell;
 mod client;
 mod command_line;
 mod drill;

@@ -67,17 +67,17 @@ struct JsonSecret {
     url: String,
 }
 
-/// How to reach the temporary branch of one backup or drill: written and deleted by whoever
-/// makes the branch, read by dump or drill.
+/// How to reach the temporary branch of one backup, drill or rehearsal: written and deleted by
+/// whoever makes the branch, read by dump, by drill, or by whoever rehearses.
 #[derive(Serialize, Deserialize)]
 struct BranchSecret {
     branch_id: String,
     url: String,
 }
 
-/// The name of that secret: each execution of a backup, and each drill, has its own, so runs
-/// never touch each other's.
-fn branch_secret(database: &DatabaseName, id: &str) -> String {
+/// The name of that secret: each execution of a backup, each drill and each rehearsal has its own,
+/// so runs never touch each other's.
+pub fn branch_secret(database: &DatabaseName, id: &str) -> String {
     format!("lifeboat/branch/{database}/{id}")
 }
 
@@ -159,8 +159,8 @@ impl Secrets {
         parse_headers(name, &value)
     }
 
-    /// Stores how to reach the temporary branch of a backup or drill; again with the same is
-    /// the same.
+    /// Stores how to reach the temporary branch of a backup, drill or rehearsal; again with the
+    /// same is the same.
     pub async fn put_branch_url(
         &self,
         database: &DatabaseName,

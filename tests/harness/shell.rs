@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use localcloud::client_environment;
 use localcloud::postgres::{Cluster, Major, bin_dir};
+use localcloud::{Cloud, client_environment};
 
 use super::{Document, cloud, scratch};
 
@@ -38,6 +38,11 @@ const AWS_OF_VERSION_1: &str = r#"aws() {
 impl Shell {
     /// `name` is unique among the tests. PostgreSQL's programs are those of `major`.
     pub fn new(document: &str, name: &str, major: Major) -> Self {
+        Self::of(cloud(), document, name, major)
+    }
+
+    /// The same, before another cloud.
+    pub fn of(cloud: &Cloud, document: &str, name: &str, major: Major) -> Self {
         let folder = scratch().join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let tools = localcloud::workspace::root().join(".tools/venv/bin");
@@ -49,7 +54,7 @@ impl Shell {
             .args(["-e", "-o", "pipefail"])
             .current_dir(&folder)
             .env_clear()
-            .envs(client_environment(cloud()))
+            .envs(client_environment(cloud))
             .env("PATH", format!("{path}:/usr/bin:/bin"))
             .env("HOME", &folder)
             .env("LC_ALL", "C.UTF-8")

@@ -9,6 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
+use super::by_shell;
 use super::stage::Stage;
 use crate::faults::subject::wait_until;
 
@@ -91,7 +92,7 @@ async fn a_state_of_a_week_ago_is_looked_at_in_a_branch_and_production_is_not_to
     let traffic = || stage.neon.traffic(&stage.seeded.project, endpoint).unwrap();
     let before = traffic();
 
-    let ended = drill(&stage).await;
+    let ended = by_shell::drill(&stage).await;
     assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", stage.story());
     let outcome = outcome_of(&ended);
     assert_eq!(

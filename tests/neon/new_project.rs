@@ -4,6 +4,7 @@ use localcloud::Target;
 use localcloud::neon::ProjectOptions;
 use serde_json::{Value, json};
 
+use super::by_shell;
 use super::stage::Stage;
 use crate::restore_machine::rescue::Rescue;
 
@@ -61,7 +62,8 @@ async fn a_backup_is_restored_into_a_project_that_was_made_for_it() {
         (&made["is_new"], &made["name"]),
         (&json!(true), &json!("lifeboat-neon-rescue"))
     );
-    let again = stage.invoke(&make("neon-rescue")).await.unwrap();
+    // Once more, as the runbook has it.
+    let again = by_shell::new_project(&stage).await;
     assert_eq!(
         (&again["is_new"], &again["project"]),
         (&json!(false), &made["project"])

@@ -72,6 +72,13 @@ pub enum BranchesError {
         database: DatabaseName,
         name: String,
     },
+    #[error(
+        "there is no branch {branch} of a rehearsal of {database}: it has ended, or was swept up six hours after it began; begin another"
+    )]
+    NoSuchRehearsal {
+        database: DatabaseName,
+        branch: String,
+    },
     #[error("{failed} of {planned} branches could not be deleted; the first of them")]
     NotAllDeleted {
         failed: usize,
@@ -122,6 +129,7 @@ impl BranchesError {
             | Self::TimeZone { .. }
             | Self::Item(_)
             | Self::NoSuchDeployment { .. }
+            | Self::NoSuchRehearsal { .. }
             | Self::Limit { .. }
             | Self::Target { .. }
             | Self::Uri(_) => Name::Refused,

@@ -18,6 +18,7 @@ pub mod posture;
 pub mod reach;
 pub mod recover;
 pub mod rehearse;
+pub mod rehearse_command;
 pub mod request;
 pub mod restore_branch;
 pub mod rotate;
@@ -206,6 +207,12 @@ impl Function {
             }
             Request::Rehearse(request) => {
                 answer(&Box::pin(rehearse::rehearse(self, invocation, &request)).await?)
+            }
+            Request::BeginRehearsal(request) => {
+                answer(&Box::pin(rehearse_command::begin(self, invocation, &request)).await?)
+            }
+            Request::EndRehearsal(request) => {
+                answer(&Box::pin(rehearse_command::end(self, invocation, &request)).await?)
             }
         }
     }

@@ -71,7 +71,8 @@ pub async fn rehearse(
     let all = opened.project.branches().await?;
     rotate::sweep(function, invocation, &opened, &all).await;
     let parent = production(&opened, &all)?;
-    let new = new_branch(invocation, request, parent, &opened);
+    let by = (&*request.by, request.keep_days);
+    let new = new_branch(invocation, &opened, parent, by);
     let begun = Instant::now();
     let ensured = match ensure_if_room(&opened, &new).await {
         Ok(ensured) => ensured,
@@ -87,7 +88,7 @@ pub async fn rehearse(
     let branch_seconds = begun.elapsed().as_secs_f64();
     let tried = tried(&opened, invocation, request, (&ensured, begun)).await;
     let difference = match &tried {
-        Ok(_) => difference(&opened, parent, &ensured.branch).await,
+        Ok(_) => difference(&opened, &ensured.branch).await,
         Err(_) => None,
     };
     let is_kept = request.keep_days > 0 && tried.is_ok();
@@ -122,18 +123,19 @@ pub async fn rehearse(
     Ok(rehearsed)
 }
 
-fn new_branch(
+/// With a name of this invocation's own.
+pub(crate) fn new_branch(
     invocation: &Invocation,
-    request: &Rehearse,
-    parent: &Branch,
     opened: &Opened,
+    parent: &Branch,
+    (by, keep_days): (&str, u8),
 ) -> NewBranch {
     let at = invocation.started_at.strftime("%Y%m%dT%H%M%SZ");
     let key = format!("{at}-{}", nonce(invocation));
     let mark = Mark::new(Class::Rehearsal, &opened.database, &key)
-        .with_note("who", request.by.trim())
+        .with_note("who", by.trim())
         .with_note("why", "a migration is tried on it");
-    let (mark, lives) = match request.keep_days {
+    let (mark, lives) = match keep_days {
         0 => (mark, EXPIRES_AFTER),
         days => (
             mark.with_note(KEEP, &format!("{days} days")),
@@ -181,8 +183,8 @@ async fn tried(
 }
 
 /// Against production as it was when the branch was made; never a reason to fail.
-async fn difference(opened: &Opened, production: &Branch, branch: &Branch) -> Option<String> {
-    let base = (&*production.id, branch.parent_lsn.as_deref());
+pub(crate) async fn difference(opened: &Opened, branch: &Branch) -> Option<String> {
+    let base = (branch.parent_id.as_deref()?, branch.parent_lsn.as_deref());
     let database = &opened.policy.database;
     let compared = opened.project.schema_difference(&branch.id, base, database);
     let told = compared.await.unwrap_or_else(|error| {
@@ -213,13 +215,7 @@ async fn write(
     request: &Rehearse,
     rehearsed: &mut Rehearsed,
 ) -> Result<(), BranchesError> {
-    let key = Key::Evidence {
-        database: &request.database,
-        at: invocation.started_at,
-        nonce: &nonce(invocation),
-        file: "rehearsal.json",
-    };
-    rehearsed.evidence_key = key.to_string();
+    rehearsed.evidence_key = evidence_key(invocation, &request.database);
     let sql = request.migration.whole();
     let evidence = Evidence {
         format: 1,
@@ -233,11 +229,26 @@ async fn write(
         lifeboat: env!("CARGO_PKG_VERSION"),
         rehearsed,
     };
-    let json = serde_json::to_vec_pretty(&evidence).map_err(BranchesError::Json)?;
-    let written = function
-        .vault
-        .put_once(&rehearsed.evidence_key, Bytes::from(json));
-    match written.await {
+    put(function, &rehearsed.evidence_key, &evidence).await
+}
+
+pub(crate) fn evidence_key(invocation: &Invocation, database: &DatabaseName) -> String {
+    let key = Key::Evidence {
+        database,
+        at: invocation.started_at,
+        nonce: &nonce(invocation),
+        file: "rehearsal.json",
+    };
+    key.to_string()
+}
+
+pub(crate) async fn put(
+    function: &Function,
+    key: &str,
+    evidence: &impl Serialize,
+) -> Result<(), BranchesError> {
+    let json = serde_json::to_vec_pretty(evidence).map_err(BranchesError::Json)?;
+    match function.vault.put_once(key, Bytes::from(json)).await {
         Ok(_) => Ok(()),
         // The answer to the SDK's first try was lost: it is our own that lies there.
         Err(error) if matches!(error.kind, StoreErrorKind::AlreadyExists) => Ok(()),
@@ -245,7 +256,7 @@ async fn write(
     }
 }
 
-fn shorten(difference: &mut String) {
+pub(crate) fn shorten(difference: &mut String) {
     if difference.len() > DIFFERENCE_BYTES_MAX {
         difference.truncate(difference.floor_char_boundary(DIFFERENCE_BYTES_MAX));
         difference.push_str("\n… all of it is in the evidence\n");

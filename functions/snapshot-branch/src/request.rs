@@ -16,8 +16,8 @@ use shared::sealed::sha256;
 use crate::diagnostic;
 use crate::recover::request::Recover;
 pub use point::{RestoreBranch, RestorePoint};
-pub use rehearse::Rehearse;
 use rehearse::RehearseEvent;
+pub use rehearse::{BeginRehearsal, EndRehearsal, Rehearse};
 
 /// A person's words in a note.
 const TEXT_CHARS_MAX: usize = 200;
@@ -34,6 +34,8 @@ pub enum Request {
     DrillSource(DrillSource),
     RestoreBranch(RestoreBranch),
     Rehearse(Rehearse),
+    BeginRehearsal(BeginRehearsal),
+    EndRehearsal(EndRehearsal),
     NewProject(MakeProject),
     Recover(Recover),
 }
@@ -206,7 +208,7 @@ pub enum RequestError {
     #[error("the event is not one that snapshot-branch knows")]
     Malformed(#[source] serde_json::Error),
     #[error(
-        "the event has to hold exactly one of `create`, `deployed`, `rotate`, `posture`, `rehearse`, `new_project`, `dump_source`, `drill_source`, `restore_branch`, `recover` and `plan_branches`; for example {{\"create\": {EXAMPLE}}}"
+        "the event has to hold exactly one of `create`, `deployed`, `rotate`, `posture`, `rehearse`, `rehearse_begin`, `rehearse_end`, `new_project`, `dump_source`, `drill_source`, `restore_branch`, `recover` and `plan_branches`; for example {{\"create\": {EXAMPLE}}}"
     )]
     Ambiguous,
     #[error("`create` is not understood: {0}; for example {EXAMPLE}")]
@@ -215,6 +217,10 @@ pub enum RequestError {
     Restore(&'static str),
     #[error("`rehearse` is not understood: {0}; for example {REHEARSE_EXAMPLE}")]
     Rehearse(&'static str),
+    #[error("`rehearse_begin` is not understood: {0}; for example {BEGIN_EXAMPLE}")]
+    BeginRehearsal(&'static str),
+    #[error("`rehearse_end` is not understood: {0}; for example {END_EXAMPLE}")]
+    EndRehearsal(&'static str),
     #[error("`new_project` is not understood: {0}")]
     NewProject(&'static str),
     #[error("`drill_id` is not one that a drill has")]
@@ -232,6 +238,10 @@ const RESTORE_EXAMPLE: &str =
     r#"{"database": "app", "point": {"time": "2026-11-21T02:30:00Z"}, "by": "your name"}"#;
 
 const REHEARSE_EXAMPLE: &str = r#"{"database": "app", "by": "your name", "sql": "ALTER TABLE invoices ADD paid_at timestamptz"}"#;
+
+const BEGIN_EXAMPLE: &str = r#"{"database": "app", "by": "ci run 42"}"#;
+
+const END_EXAMPLE: &str = r#"{"database": "app", "branch": "rehearsal-20261121T023000Z-0a1b2c3d", "exit_status": 0, "seconds": 12}"#;
 
 impl From<RequestError> for Diagnostic {
     fn from(error: RequestError) -> Self {
@@ -251,6 +261,8 @@ struct Event {
     drill_source: Option<DrillSource>,
     restore_branch: Option<RestoreBranch>,
     rehearse: Option<RehearseEvent>,
+    rehearse_begin: Option<BeginRehearsal>,
+    rehearse_end: Option<EndRehearsal>,
     new_project: Option<MakeProject>,
     recover: Option<Recover>,
 }
@@ -279,6 +291,9 @@ impl Request {
             .as_ref()
             .map_or(Ok(()), MakeProject::check)?;
         let rehearse = event.rehearse.map(Rehearse::try_from).transpose()?;
+        let (begin, end) = (&event.rehearse_begin, &event.rehearse_end);
+        begin.as_ref().map_or(Ok(()), BeginRehearsal::check)?;
+        end.as_ref().map_or(Ok(()), EndRehearsal::check)?;
         if let Some(recover) = &event.recover {
             recover.check().map_err(RequestError::Recover)?;
         }
@@ -291,6 +306,8 @@ impl Request {
             event.dump_source.map(Self::DumpSource),
             event.drill_source.map(Self::DrillSource),
             rehearse.map(Self::Rehearse),
+            event.rehearse_begin.map(Self::BeginRehearsal),
+            event.rehearse_end.map(Self::EndRehearsal),
             event.new_project.map(Self::NewProject),
             event.restore_branch.map(Self::RestoreBranch),
             event.recover.map(Self::Recover),

@@ -10,7 +10,7 @@ use shared::neon::{Branches, NeonError, ProjectFacts};
 use crate::error::BranchesError;
 use crate::request::{Rotate, is_id};
 use crate::rotation::{self, Deletion, Kept, ROOM, Rotation, Rules};
-use crate::{Function, Invocation, Opened};
+use crate::{Function, Invocation, Opened, rehearse_command};
 
 /// An answer is no report: what is kept is told by number.
 const TOLD_MAX: usize = 10;
@@ -142,6 +142,7 @@ pub async fn sweep(function: &Function, invocation: &Invocation, opened: &Opened
         let error = shared::error::chain(&error);
         tracing::warn!(error, "temporary branches of earlier runs are left");
     }
+    rehearse_command::forget(function, invocation, opened, all).await;
 }
 
 /// One that fails does not keep the others from going.
@@ -197,20 +198,19 @@ async fn delete(
 /// asked of the branch: where that has expired or changed hands since it was listed, nothing
 /// would ever lead to its secret again.
 async fn forget(function: &Function, opened: &Opened, mark: &Mark) -> Result<(), BranchesError> {
-    let has_secret = match mark.class {
-        Class::DumpSource | Class::Drill => is_id(&mark.key),
+    let secret = match mark.class {
+        Class::DumpSource | Class::Drill => Some(mark.key.clone()),
+        Class::Rehearsal => Some(mark.branch_name()),
         Class::Daily
         | Class::Weekly
         | Class::PreDeploy
         | Class::Probe
         | Class::Restore
-        | Class::Rehearsal
-        | Class::Recovery => false,
+        | Class::Recovery => None,
     };
-    if !has_secret {
+    let Some(id) = secret.filter(|it| is_id(it)) else {
         return Ok(());
-    }
-    let (secrets, database) = (&function.secrets, &opened.database);
-    let deleted = secrets.delete_branch_url(database, &mark.key).await;
+    };
+    let deleted = function.secrets.delete_branch_url(&opened.database, &id).await;
     deleted.map_err(BranchesError::Secret)
 }

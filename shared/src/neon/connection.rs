@@ -83,6 +83,35 @@ impl Project {
         }
     }
 
+    /// The same, with a password that the role has on this branch alone: for whoever may connect to
+    /// it and to nothing else. A branch of one that is not protected has the passwords of that one.
+    ///
+    /// # Errors
+    ///
+    /// Also for a branch that is not temporary, whose passwords stay.
+    pub async fn own_connection_uri(
+        &self,
+        branch: &Own,
+        role: &str,
+        database: &str,
+    ) -> Result<ConnectionUri, NeonError> {
+        if !branch.mark().class.is_temporary() {
+            return Err(NeonError::Missing {
+                doing: "give a role of the temporary branch a password",
+                what: format!("a temporary branch with the id {}", branch.id()),
+            });
+        }
+        let asked = self.connection_uri(branch, role, database).await?;
+        match Url::parse(&asked.0) {
+            Ok(url) => {
+                let password = self.reset_password(branch, role).await?;
+                Ok(asked.with_password(url, &password))
+            }
+            // What is no URL is told by whoever parses it.
+            Err(_) => Ok(asked),
+        }
+    }
+
     /// Put together, without a password. Neon's hosts take TLS only, at the default port.
     async fn direct_url(
         &self,

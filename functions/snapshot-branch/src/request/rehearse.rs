@@ -12,6 +12,10 @@ use crate::migration::Migration;
 const SQL_BYTES_MAX: usize = 1 << 20;
 /// The function has 600 s, and makes and deletes the branch in it.
 const LIMIT_SECONDS_MAX: u64 = 480;
+const KEEP_DAYS_MAX: u8 = 30;
+
+const BY: &str = "`by` is your name, for the record";
+const KEEP_DAYS: &str = "`keep_days` is 0 to 30: no branch that expires lives longer";
 
 /// Tries SQL on a new branch of production.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,11 +69,11 @@ impl TryFrom<RehearseEvent> for Rehearse {
         } else if whole.len() > SQL_BYTES_MAX {
             "there is more than 1 MiB of SQL; load data otherwise"
         } else if event.by.trim().is_empty() || !super::is_text(&event.by) {
-            "`by` is your name, for the record"
+            BY
         } else if !(1..=LIMIT_SECONDS_MAX).contains(&event.limit_seconds) {
             "`limit_seconds` is 1 to 480"
-        } else if event.keep_days > 30 {
-            "`keep_days` is 0 to 30: no branch that expires lives longer"
+        } else if event.keep_days > KEEP_DAYS_MAX {
+            KEEP_DAYS
         } else {
             return Ok(Self {
                 database: event.database,
@@ -83,12 +87,101 @@ impl TryFrom<RehearseEvent> for Rehearse {
     }
 }
 
+/// Makes a branch on which the caller tries a command of his own.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BeginRehearsal {
+    pub database: DatabaseName,
+    /// Who asks, for the record.
+    pub by: String,
+    /// As of [`Rehearse`].
+    #[serde(default)]
+    pub keep_days: u8,
+}
+
+/// The command is over: what it changed is told, and its branch goes.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndRehearsal {
+    pub database: DatabaseName,
+    /// As the beginning has answered it.
+    pub branch: String,
+    /// Of the command, as a shell tells it: 0, or it failed.
+    pub exit_status: u8,
+    /// What the command took, where the caller has measured it.
+    #[serde(default)]
+    pub seconds: Option<f64>,
+}
+
+impl BeginRehearsal {
+    pub(super) fn check(&self) -> Result<(), RequestError> {
+        if self.by.trim().is_empty() || !super::is_text(&self.by) {
+            return Err(RequestError::BeginRehearsal(BY));
+        }
+        if self.keep_days > KEEP_DAYS_MAX {
+            return Err(RequestError::BeginRehearsal(KEEP_DAYS));
+        }
+        Ok(())
+    }
+}
+
+impl EndRehearsal {
+    pub(super) fn check(&self) -> Result<(), RequestError> {
+        if !super::is_id(&self.branch) {
+            return Err(RequestError::EndRehearsal(
+                "`branch` is what `rehearse_begin` has answered",
+            ));
+        }
+        if self.seconds.is_some_and(|it| it < 0.0) {
+            return Err(RequestError::EndRehearsal("`seconds` is 0 or more"));
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use lambda_runtime::Diagnostic;
     use serde_json::{Value, json};
 
     use super::super::Request;
+
+    #[test]
+    fn a_rehearsal_of_a_command_begins_and_ends() {
+        let begin = |more: Value| {
+            let mut event = json!({"database": "app", "by": "ci run 42"});
+            for (name, value) in more.as_object().unwrap() {
+                event[name] = value.clone();
+            }
+            Request::parse(json!({"rehearse_begin": event}))
+        };
+        let end = |branch: &str, status: Value, seconds: Value| {
+            let event = json!({"database": "app", "branch": branch, "exit_status": status, "seconds": seconds});
+            Request::parse(json!({"rehearse_end": event}))
+        };
+        let branch = "rehearsal-20261121T023000Z-0a1b2c3d";
+        assert!(begin(json!({"keep_days": 30})).is_ok());
+        assert!(end(branch, json!(0), json!(1.5)).is_ok());
+        assert!(end(branch, json!(255), Value::Null).is_ok());
+        for (request, expected) in [
+            (begin(json!({"by": "\n"})), "your name"),
+            (begin(json!({"keep_days": 31})), "0 to 30"),
+            (begin(json!({"sql": "SELECT 1"})), "unknown field `sql`"),
+            (end("", json!(0), Value::Null), "`branch` is what"),
+            (end("../main", json!(0), Value::Null), "`branch` is what"),
+            (end(branch, json!(256), Value::Null), "256"),
+            (end(branch, Value::Null, Value::Null), "expected u8"),
+            (end(branch, json!(0), json!(-1)), "0 or more"),
+        ] {
+            let error = Diagnostic::from(request.unwrap_err());
+            assert_eq!(error.error_type, "Refused");
+            assert!(
+                error.error_message.contains(expected),
+                "{}",
+                error.error_message
+            );
+        }
+    }
 
     #[test]
     fn a_rehearsal_is_one_text_or_a_list_of_statements() {
