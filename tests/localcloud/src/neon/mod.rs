@@ -176,6 +176,14 @@ impl Neon {
         calls.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Those of one project.
+    #[must_use]
+    pub fn calls_of(&self, project: &str) -> Vec<NeonCall> {
+        let mut calls = self.calls();
+        calls.retain(|it| it.project.as_deref() == Some(project));
+        calls
+    }
+
     /// A new project. With a seed its compute is running afterwards.
     ///
     /// # Errors
