@@ -15,6 +15,7 @@ mod faults;
 mod new_project;
 mod recover;
 mod rehearsal;
-mod stage;
+mod rights;
+pub(crate) mod stage;
 mod standin;
 mod time_travel;
