@@ -11,6 +11,7 @@ mod client;
 mod command_line;
 mod drill;
 mod dump_source;
+mod every_fault;
 mod faults;
 mod new_project;
 mod recover;
