@@ -14,6 +14,7 @@ mod dump_source;
 mod every_fault;
 mod faults;
 mod new_project;
+mod rate;
 mod recover;
 mod rehearsal;
 mod rights;
