@@ -382,31 +382,15 @@ async fn a_branches_run_survives_any_fault_and_makes_nothing_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "ten minutes: every fault at every request"]
-async fn a_nightly_backup_survives_every_fault_at_every_request() {
-    everything(Job::Backup).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "ten minutes: every fault at every request"]
-async fn a_branches_run_survives_every_fault_at_every_request() {
-    everything(Job::Branches { compares: true }).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "ten minutes: every fault at every request"]
-async fn a_branch_drill_survives_every_fault_at_every_request() {
-    everything(Job::Drill).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "ten minutes: every fault at every request"]
-async fn a_rehearsal_survives_every_fault_at_every_request() {
-    everything(Job::Rehearsal).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "minutes: every fault at every request"]
-async fn a_restore_into_a_branch_survives_every_fault_at_every_request() {
-    everything(Job::RestoreBranch).await;
+#[ignore = "half an hour: every fault at every request"]
+async fn whatever_uses_branches_survives_every_fault_at_every_request() {
+    for job in [
+        Job::Backup,
+        Job::Branches { compares: true },
+        Job::Drill,
+        Job::Rehearsal,
+        Job::RestoreBranch,
+    ] {
+        everything(job).await;
+    }
 }
