@@ -5,22 +5,23 @@
     reason = "a test fails by panicking"
 )]
 
-use localcloud::{Cloud, S3Backend};
+use localcloud::Cloud;
 use reqwest::Method;
 use serde_json::json;
 
 use crate::faults::clouds;
 use crate::faults::subject::Subject;
+use crate::neon::stage::enforced;
 
 /// An S3 request as a role.
-struct Try<'a> {
+pub(crate) struct Try<'a> {
     method: Method,
     /// Below the vault.
     path: &'a str,
     once: bool,
 }
 
-fn read(path: &str) -> Try<'_> {
+pub(crate) fn read(path: &str) -> Try<'_> {
     Try {
         method: Method::GET,
         path,
@@ -28,7 +29,7 @@ fn read(path: &str) -> Try<'_> {
     }
 }
 
-fn write(path: &str) -> Try<'_> {
+pub(crate) fn write(path: &str) -> Try<'_> {
     Try {
         method: Method::PUT,
         path,
@@ -36,7 +37,7 @@ fn write(path: &str) -> Try<'_> {
     }
 }
 
-fn delete(path: &str) -> Try<'_> {
+pub(crate) fn delete(path: &str) -> Try<'_> {
     Try {
         method: Method::DELETE,
         path,
@@ -74,7 +75,7 @@ async fn status(cloud: &Cloud, role: &str, request: &Try<'_>) -> u16 {
     reply.status.as_u16()
 }
 
-async fn assert_denied(cloud: &Cloud, role: &str, requests: &[Try<'_>]) {
+pub(crate) async fn assert_denied(cloud: &Cloud, role: &str, requests: &[Try<'_>]) {
     for request in requests {
         assert_eq!(
             status(cloud, role, request).await,
@@ -86,7 +87,7 @@ async fn assert_denied(cloud: &Cloud, role: &str, requests: &[Try<'_>]) {
     }
 }
 
-async fn assert_secret_denied(cloud: &Cloud, role: &str, secret: &str) {
+pub(crate) async fn assert_secret_denied(cloud: &Cloud, role: &str, secret: &str) {
     let credentials = cloud.role_credentials(role).unwrap();
     let request = json!({"SecretId": secret});
     let answer = cloud
@@ -105,11 +106,7 @@ async fn assert_secret_denied(cloud: &Cloud, role: &str, secret: &str) {
 
 #[tokio::test]
 async fn a_backup_needs_no_more_than_the_roles_give_and_they_give_no_more_than_it_needs() {
-    let enforced = clouds::start("roles", |options| {
-        options.s3 = S3Backend::Moto;
-        options.iam_enforced = true;
-    });
-    let cloud: &'static _ = Box::leak(Box::new(enforced.await));
+    let cloud = &enforced().await.cloud;
     let table = "CREATE TABLE t AS SELECT i, md5(i::text) FROM generate_series(1, 1000) i";
     let subject = Subject::of(cloud, clouds::cluster(), "enforced", table).await;
     let ended = subject.back_up().await;

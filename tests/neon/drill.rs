@@ -21,7 +21,7 @@ const NOTHING: [String; 0] = [];
 /// One of them kills every drill function of the cloud.
 static TURN: Mutex<()> = Mutex::const_new(());
 
-fn old_project() -> ProjectOptions {
+pub(super) fn old_project() -> ProjectOptions {
     ProjectOptions {
         seed: SEED.to_owned(),
         age: Duration::from_secs(10 * 86_400),
@@ -39,7 +39,7 @@ fn assertion(query: &str, expect: &str) -> String {
 }
 
 /// `neon` is further lines of `[database.neon]`, `drill` of `[database.drill]`.
-async fn configure(stage: &Stage, neon: &str, drill: &str) {
+pub(super) async fn configure(stage: &Stage, neon: &str, drill: &str) {
     let target = format!("on-{}", stage.name);
     let nobody = Target {
         name: target.clone(),

@@ -171,7 +171,7 @@ async fn story(action: NeonFaultAction, from: u32) -> String {
     what
 }
 
-fn actions() -> Vec<NeonFaultAction> {
+pub(super) fn actions() -> Vec<NeonFaultAction> {
     let seconds = |it: &str| NeonFaultAction::TooManyRequests {
         retry_after: Some(it.to_owned()),
     };

@@ -4,25 +4,29 @@
 use std::time::Duration;
 
 use localcloud::neon::{Neon, NeonBranch, NeonOptions, ProjectOptions, Seeded};
-use localcloud::{Cloud, Database, Execution, Message, Target};
+use localcloud::{Cloud, Database, Execution, Message, Options, S3Backend, Target};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::faults::clouds;
 use crate::faults::subject::Subject;
 
-struct Shared {
-    cloud: Cloud,
-    neon: Neon,
+/// A cloud and the stand-in that its functions talk to.
+pub(crate) struct World {
+    pub(crate) cloud: Cloud,
+    pub(super) neon: Neon,
 }
 
-async fn shared() -> &'static Shared {
-    static SHARED: OnceCell<Shared> = OnceCell::const_new();
-    let start = async || {
-        let neon = tokio::task::spawn_blocking(|| Neon::start(NeonOptions::default()));
+impl World {
+    pub(super) async fn start(
+        name: &str,
+        neon: NeonOptions,
+        change: impl FnOnce(&mut Options),
+    ) -> Self {
+        let neon = tokio::task::spawn_blocking(|| Neon::start(neon));
         let neon = neon.await.unwrap().unwrap();
         let url = neon.url().to_owned();
-        let cloud = clouds::start("neon", |options| {
+        let cloud = clouds::start(name, |options| {
             options.parameters.insert("NeonApiUrl".to_owned(), url);
             // For the checks of [database.drill], which names one.
             options.targets.push(Target {
@@ -30,13 +34,31 @@ async fn shared() -> &'static Shared {
                 url: "postgresql://nobody:CANARY@127.0.0.1:1/postgres".to_owned(),
                 live: false,
             });
+            change(options);
         });
-        Shared {
+        Self {
             cloud: cloud.await,
             neon,
         }
-    };
+    }
+}
+
+async fn shared() -> &'static World {
+    static SHARED: OnceCell<World> = OnceCell::const_new();
+    let start = || World::start("neon", NeonOptions::default(), |_| {});
     SHARED.get_or_init(start).await
+}
+
+/// Every call is checked against the policies of the caller's role.
+pub(crate) async fn enforced() -> &'static World {
+    static ENFORCED: OnceCell<World> = OnceCell::const_new();
+    let start = || {
+        World::start("roles", NeonOptions::default(), |options| {
+            options.s3 = S3Backend::Moto;
+            options.iam_enforced = true;
+        })
+    };
+    ENFORCED.get_or_init(start).await
 }
 
 /// A database of `lifeboat.toml` that lives in a project of its own.
@@ -49,7 +71,16 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) async fn new(name: &'static str, project: ProjectOptions, policy: &str) -> Self {
-        let Shared { cloud, neon } = shared().await;
+        Self::of(shared().await, name, project, policy).await
+    }
+
+    pub(super) async fn of(
+        world: &'static World,
+        name: &'static str,
+        project: ProjectOptions,
+        policy: &str,
+    ) -> Self {
+        let World { cloud, neon } = world;
         let seeded = tokio::task::spawn_blocking(move || neon.project(project));
         let stage = Self {
             cloud,
@@ -66,17 +97,22 @@ impl Stage {
 
     /// `policy` is further lines of `[database.neon]`.
     pub(super) async fn configure(&self, policy: &str) {
+        let database = self.database(self.name, policy);
+        self.cloud.configure(vec![database]).await.unwrap();
+    }
+
+    /// One that lives in this project.
+    pub(super) fn database(&self, name: &str, policy: &str) -> Database {
         let project = &self.seeded.project;
-        let database = Database {
-            name: self.name.to_owned(),
+        Database {
+            name: name.to_owned(),
             provider: "neon".to_owned(),
             // Nobody may connect there: dumps read a branch.
             url: "postgresql://nobody:CANARY@127.0.0.1:1/neondb".to_owned(),
             extra: format!(
                 "[database.neon]\nproject = \"{project}\"\nrole = \"neondb_owner\"\ndatabase = \"neondb\"\n{policy}"
             ),
-        };
-        self.cloud.configure(vec![database]).await.unwrap();
+        }
     }
 
     /// What the tests of other providers know about backups.
@@ -150,6 +186,11 @@ impl Stage {
         for (field, value) in more.as_object().into_iter().flatten() {
             branch[field] = value.clone();
         }
+        self.post_branch(&json!({"branch": branch})).await;
+    }
+
+    /// With a key that may do anything, past Lifeboat.
+    pub(super) async fn post_branch(&self, body: &Value) {
         let url = format!(
             "{}/projects/{}/branches",
             self.neon.url(),
@@ -159,7 +200,7 @@ impl Stage {
             let post = reqwest::Client::new()
                 .post(&url)
                 .bearer_auth(self.neon.key());
-            let post = post.json(&json!({"branch": branch})).send();
+            let post = post.json(body).send();
             match post.await.unwrap().status().as_u16() {
                 201 => break,
                 423 | 429 => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -179,14 +220,21 @@ impl Stage {
 
     /// Names of the secrets of temporary branches that are left.
     pub(super) async fn branch_secrets(&self) -> Vec<String> {
-        let everything = json!({"MaxResults": 100});
-        let target = "secretsmanager.ListSecrets";
-        let listed = self.cloud.api("secretsmanager", target, &everything);
-        let listed = listed.await.unwrap();
-        let names = listed["SecretList"].as_array().unwrap().iter();
-        let names = names.map(|it| it["Name"].as_str().unwrap().to_owned());
         let prefix = format!("lifeboat/branch/{}/", self.name);
-        names.filter(|it| it.starts_with(&prefix)).collect()
+        let (mut names, mut page) = (Vec::new(), json!({"MaxResults": 100}));
+        loop {
+            let target = "secretsmanager.ListSecrets";
+            let listed = self.cloud.api("secretsmanager", target, &page);
+            let listed = listed.await.unwrap();
+            let secrets = listed["SecretList"].as_array().unwrap().iter();
+            names.extend(secrets.map(|it| it["Name"].as_str().unwrap().to_owned()));
+            match listed["NextToken"].as_str() {
+                Some(next) => page["NextToken"] = next.into(),
+                None => break,
+            }
+        }
+        names.retain(|it| it.starts_with(&prefix));
+        names
     }
 
     pub(super) fn story(&self) -> String {

@@ -1,8 +1,10 @@
 //! Keeps this process below the API's limits, which are the account's: 700 requests a minute,
 //! and 40 at once.
 //!
-//! At most [`PROCESSES`] functions ask at the same time (four databases of a backup run, four
-//! of the branches' run): each gets an eighth of both.
+//! At night [`PROCESSES`] functions ask at the same time (four databases of a backup run, four
+//! of the branches' run): each gets an eighth of both. Where somebody else asks meanwhile, a
+//! drill, a recovery, a rehearsal or tools that are not ours, one of all may be told 429, and
+//! asks again later.
 
 use std::time::{Duration, Instant};
 

@@ -16,6 +16,8 @@ pub struct Options {
     /// Parameters of the template that differ from their defaults.
     pub parameters: BTreeMap<String, String>,
     pub overrides: Vec<Override>,
+    /// So long state machines wait before each further try of a step, instead of what their definitions say.
+    pub retry_seconds: Option<u32>,
     /// Where the functions' programs are.
     pub artifacts: PathBuf,
     /// PostgreSQL client tools, `<pgtools>/<major>/bin/pg_dump`.
@@ -39,6 +41,7 @@ impl Options {
             template: workspace::root().join("infra/template.yaml"),
             parameters: BTreeMap::new(),
             overrides: Vec::new(),
+            retry_seconds: None,
             artifacts: workspace::artifacts(),
             pgtools: PathBuf::from(workspace::DEBIAN_TOOLS),
             s3: S3Backend::Folder,

@@ -93,6 +93,7 @@ impl Ground {
             template: &options.template,
             parameters: &options.parameters,
             overrides: &options.overrides,
+            retry_seconds: options.retry_seconds,
             artifacts: &options.artifacts,
             buckets_are_real: options.s3 == S3Backend::Moto,
         };

@@ -50,6 +50,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) template: &'a Path,
     pub(crate) parameters: &'a BTreeMap<String, String>,
     pub(crate) overrides: &'a [Override],
+    pub(crate) retry_seconds: Option<u32>,
     pub(crate) artifacts: &'a Path,
     /// Versions and locks of the buckets are set only where the buckets are the control plane's.
     pub(crate) buckets_are_real: bool,
@@ -81,7 +82,7 @@ pub(crate) async fn deploy(aws: &Aws, plan: &Plan<'_>) -> Result<Stack, DeployEr
     .await?;
     create_secrets(aws, &mut template).await?;
     let roles = roles::assume_all(aws, &template).await?;
-    let machine_roles = create_machines(aws, &template, &roles).await?;
+    let machine_roles = create_machines(aws, &template, &roles, plan.retry_seconds).await?;
     let buckets = template.of_type("AWS::S3::Bucket")?;
     if plan.buckets_are_real {
         for bucket in &buckets {
@@ -209,6 +210,7 @@ async fn create_machines(
     aws: &Aws,
     template: &Template,
     roles: &BTreeMap<String, Role>,
+    retry_seconds: Option<u32>,
 ) -> Result<BTreeMap<String, String>, DeployError> {
     let mut machine_roles = BTreeMap::new();
     for machine in template.of_type("AWS::StepFunctions::StateMachine")? {
@@ -228,6 +230,9 @@ async fn create_machines(
         {
             definition =
                 definition.replace(&format!("${{{name}}}"), &scalar(value).unwrap_or_default());
+        }
+        if let Some(seconds) = retry_seconds {
+            definition = translate::with_retries_after(&definition, seconds);
         }
         let role_arn = properties["RoleArn"].as_str().unwrap_or_default();
         let request = json!({

@@ -122,9 +122,48 @@ pub(super) fn for_control_plane(mut document: Value) -> Value {
     document
 }
 
+/// The definition of a state machine that waits for so long before each further try.
+pub(super) fn with_retries_after(definition: &str, seconds: u32) -> String {
+    match serde_json::from_str(definition) {
+        Ok(mut parsed) => {
+            set_retries(&mut parsed, seconds);
+            parsed.to_string()
+        }
+        // Whoever creates the machine says what is wrong with it.
+        Err(_) => definition.to_owned(),
+    }
+}
+
+fn set_retries(part: &mut Value, seconds: u32) {
+    match part {
+        Value::Object(fields) => {
+            if fields.contains_key("IntervalSeconds") {
+                fields.insert("IntervalSeconds".to_owned(), seconds.into());
+                fields.insert("BackoffRate".to_owned(), 1.into());
+            }
+            fields.values_mut().for_each(|it| set_retries(it, seconds));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|it| set_retries(it, seconds)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_retry_of_a_machine_comes_after_the_same_time() {
+        let retry = |seconds: u32, rate: u32| json!([{"ErrorEquals": ["Transient"], "IntervalSeconds": seconds, "MaxAttempts": 4, "BackoffRate": rate}]);
+        let machine = |seconds, rate| {
+            let inner = json!({"States": {"B": {"Type": "Task", "Retry": retry(seconds, rate)}}});
+            let map = json!({"Type": "Map", "ItemProcessor": inner});
+            json!({"States": {"A": {"Type": "Task", "Retry": retry(seconds, rate)}, "M": map}})
+        };
+        let changed = with_retries_after(&machine(10, 2).to_string(), 1);
+        let changed: Value = serde_json::from_str(&changed).unwrap();
+        assert_eq!(changed, machine(1, 1));
+    }
 
     #[test]
     fn what_the_template_names_keeps_its_name() {

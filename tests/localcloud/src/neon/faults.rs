@@ -6,13 +6,19 @@ use std::time::Duration;
 use hyper::Method;
 use tokio::sync::Semaphore;
 
+use super::server::NeonCall;
+
 /// Which requests a fault meets, and what becomes of them.
 #[derive(Clone, Debug)]
 pub struct NeonFault {
+    /// That they are about, or whose key they bring. Any project when absent.
+    pub project: Option<String>,
     /// Any method when absent.
     pub method: Option<Method>,
     /// How the path ends, such as `/branches`; or, with `/` at its own end, a piece of it. Empty for any.
     pub path: String,
+    /// As [`NeonCall::route`] gives it. Any route when absent.
+    pub route: Option<String>,
     /// The first match that is hit, counted from 1.
     pub from: u32,
     /// How many matches are hit from there on.
@@ -24,12 +30,29 @@ impl Default for NeonFault {
     /// Meets the first request, once, with a 503.
     fn default() -> Self {
         Self {
+            project: None,
             method: None,
             path: String::new(),
+            route: None,
             from: 1,
             times: 1,
             action: NeonFaultAction::Unavailable,
         }
+    }
+}
+
+impl NeonFault {
+    fn concerns(&self, call: &NeonCall, route: &str) -> bool {
+        let is_path = if self.path.ends_with('/') {
+            call.path.contains(&self.path)
+        } else {
+            call.path.ends_with(&self.path)
+        };
+        let is_project = |it: &String| call.project.as_ref() == Some(it);
+        is_path
+            && self.project.as_ref().is_none_or(is_project)
+            && self.method.as_ref().is_none_or(|it| *it == call.method)
+            && self.route.as_ref().is_none_or(|it| it == route)
     }
 }
 
@@ -87,7 +110,8 @@ pub struct NeonFaults {
 #[derive(Debug, Default)]
 struct Rules {
     requests: Vec<(NeonFault, u32)>,
-    operations: Vec<(&'static str, OperationFault)>,
+    /// Of one project, or of any.
+    operations: Vec<(Option<String>, &'static str, OperationFault)>,
 }
 
 impl NeonFaults {
@@ -97,7 +121,13 @@ impl NeonFaults {
 
     /// The next operation with this action, such as `create_branch` or `start_compute`.
     pub fn add_operation(&self, action: &'static str, fault: OperationFault) {
-        self.rules().operations.push((action, fault));
+        self.rules().operations.push((None, action, fault));
+    }
+
+    /// The next one of this project.
+    pub fn add_operation_of(&self, project: &str, action: &'static str, fault: OperationFault) {
+        let rule = (Some(project.to_owned()), action, fault);
+        self.rules().operations.push(rule);
     }
 
     pub fn clear(&self) {
@@ -115,15 +145,10 @@ impl NeonFaults {
     }
 
     /// Counts the request against every rule and returns the first action that is due.
-    pub(super) fn meet(&self, method: &Method, path: &str) -> Option<NeonFaultAction> {
-        let mut due = None;
+    pub(super) fn meet(&self, call: &NeonCall) -> Option<NeonFaultAction> {
+        let (mut due, route) = (None, call.route());
         for (fault, seen) in &mut self.rules().requests {
-            let is_path = if fault.path.ends_with('/') {
-                path.contains(&fault.path)
-            } else {
-                path.ends_with(&fault.path)
-            };
-            if !is_path || fault.method.as_ref().is_some_and(|wanted| wanted != method) {
+            if !fault.concerns(call, &route) {
                 continue;
             }
             *seen += 1;
@@ -135,10 +160,13 @@ impl NeonFaults {
         due
     }
 
-    pub(super) fn take_operation(&self, action: &str) -> Option<OperationFault> {
+    pub(super) fn take_operation(&self, project: &str, action: &str) -> Option<OperationFault> {
         let operations = &mut self.rules().operations;
-        let index = operations.iter().position(|(of, _)| *of == action)?;
-        Some(operations[index].1).inspect(|fault| {
+        let is_due = |(whose, of, _): &(Option<String>, &str, OperationFault)| {
+            *of == action && whose.as_deref().is_none_or(|it| it == project)
+        };
+        let index = operations.iter().position(is_due)?;
+        Some(operations[index].2).inspect(|fault| {
             if *fault != OperationFault::Hangs {
                 operations.remove(index);
             }

@@ -163,7 +163,7 @@ impl Hub {
         self.set(project, id, State::of("running")).await;
         tokio::time::sleep(self.options.operation_delay).await;
         loop {
-            match self.faults.take_operation(step.action) {
+            match self.faults.take_operation(project, step.action) {
                 None => break,
                 Some(OperationFault::Hangs) => {
                     tokio::time::sleep(Duration::from_millis(20)).await;

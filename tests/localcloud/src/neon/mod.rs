@@ -176,6 +176,14 @@ impl Neon {
         calls.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Those of one project.
+    #[must_use]
+    pub fn calls_of(&self, project: &str) -> Vec<NeonCall> {
+        let mut calls = self.calls();
+        calls.retain(|it| it.project.as_deref() == Some(project));
+        calls
+    }
+
     /// A new project. With a seed its compute is running afterwards.
     ///
     /// # Errors
@@ -191,10 +199,10 @@ impl Neon {
         let seeded = self.on(async move {
             let id = projects::add(&hub, options).await?;
             let mut world = hub.world.lock().await;
-            let project = world.project(&id)?;
-            let branch = project.default_branch()?.clone();
-            let endpoint = &mut project.endpoints[0];
+            let branch = world.project(&id)?.default_branch()?.clone();
             if let Some(seed) = seed {
+                // Other projects do not wait for it.
+                drop(world);
                 let timeline = branch.timeline.clone();
                 Hub::blocking(move || {
                     timeline.start(&branch.logins)?;
@@ -202,9 +210,12 @@ impl Neon {
                     timeline.mark_seeded()
                 })
                 .await??;
+                world = hub.world.lock().await;
+                let endpoint = &mut world.project(&id)?.endpoints[0];
                 endpoint.state = "active";
                 endpoint.started_at = Some(now());
             }
+            let endpoint = &world.project(&id)?.endpoints[0];
             Ok(Seeded {
                 branch: branch.id,
                 endpoint: endpoint.id.clone(),

@@ -39,6 +39,8 @@ pub struct NeonCall {
     pub method: Method,
     /// Below the API's beginning: `/projects/…`.
     pub path: String,
+    /// That the path names; where it names none, the one whose key was sent.
+    pub project: Option<String>,
     pub query: String,
     pub body: Value,
     /// What was answered; 0 when nothing was.
@@ -131,6 +133,7 @@ async fn handle(hub: &Arc<Hub>, request: Request<Incoming>) -> Handled {
     let mut call = NeonCall {
         at: super::now(),
         method: head.method.clone(),
+        project: project_of(hub, &path, &head.headers),
         path,
         query: head.uri.query().unwrap_or_default().to_owned(),
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
@@ -141,7 +144,7 @@ async fn handle(hub: &Arc<Hub>, request: Request<Incoming>) -> Handled {
     let id = id.and_then(|it| it.to_str().ok());
     let id = id.map_or_else(names::uuid, str::to_owned);
 
-    let met = hub.faults.meet(&call.method, &call.path);
+    let met = hub.faults.meet(&call);
     let handled = match met {
         Some(
             action @ (NeonFaultAction::Locked
@@ -252,6 +255,16 @@ fn key(hub: &Hub, headers: &HeaderMap) -> Result<Key, Refusal> {
             "",
             "supplied credentials do not pass authentication",
         )),
+    }
+}
+
+fn project_of(hub: &Hub, path: &str, headers: &HeaderMap) -> Option<String> {
+    let named = path.strip_prefix("/projects/");
+    let named = named.and_then(|it| it.split('/').next());
+    match (named.filter(|it| !it.is_empty()), key(hub, headers)) {
+        (Some(named), _) => Some(named.to_owned()),
+        (None, Ok(Key::Project(project))) => Some(project),
+        (None, Ok(Key::Organization) | Err(_)) => None,
     }
 }
 
