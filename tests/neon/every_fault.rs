@@ -184,7 +184,7 @@ impl Ground {
                 ..NeonFault::default()
             }),
             Trouble::Operation(action, fault) => {
-                faults.add_operation_of(project, *action, *fault);
+                faults.add_operation_of(project, action, *fault);
             }
         }
     }

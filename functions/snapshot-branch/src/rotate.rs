@@ -211,6 +211,9 @@ async fn forget(function: &Function, opened: &Opened, mark: &Mark) -> Result<(),
     let Some(id) = secret.filter(|it| is_id(it)) else {
         return Ok(());
     };
-    let deleted = function.secrets.delete_branch_url(&opened.database, &id).await;
+    let deleted = function
+        .secrets
+        .delete_branch_url(&opened.database, &id)
+        .await;
     deleted.map_err(BranchesError::Secret)
 }
