@@ -4,6 +4,24 @@ use serde_json::Value;
 
 use super::machines::definition;
 
+/// What becomes of an invocation that dies on the way, or whose time was not enough.
+pub(super) const DIED: [&str; 5] = [
+    "OutOfTime",
+    "Sandbox.Timedout",
+    "States.Timeout",
+    "Runtime.ExitError",
+    "Lambda.Unknown",
+];
+
+/// From the change on, a step that died is asked for again: what production is has to be known
+/// before writes go on.
+pub(super) fn died_in(state: &str) -> Vec<String> {
+    match state {
+        "Promote" | "Smoke" | "Close" => DIED.map(str::to_owned).into(),
+        _ => Vec::new(),
+    }
+}
+
 /// Production changes in one step, and nothing leads there but approval, branch and checks.
 #[test]
 fn production_is_put_back_only_after_approval_and_checks_and_writes_always_go_on() {

@@ -155,7 +155,8 @@ async fn a_state_of_a_week_ago_is_looked_at_in_a_branch_and_production_is_not_to
     assert_eq!(stage.branch_secrets().await, NOTHING);
     assert_eq!(traffic(), before, "somebody connected to production");
     for topic in ["PageTopic", "NoticeTopic"] {
-        assert!(stage.messages(&ended, topic).await.is_empty());
+        let messages = stage.messages(&ended, topic).await;
+        assert!(messages.is_empty(), "{messages:?}");
     }
     let history = stage.subject().history(&ended).await;
     for secret in ["npg_", "napi_", "CANARY"] {

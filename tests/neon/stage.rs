@@ -43,7 +43,7 @@ impl World {
     }
 }
 
-async fn shared() -> &'static World {
+pub(super) async fn shared() -> &'static World {
     static SHARED: OnceCell<World> = OnceCell::const_new();
     let start = || World::start("neon", NeonOptions::default(), |_| {});
     SHARED.get_or_init(start).await

@@ -81,34 +81,7 @@ enum Event {
     #[serde(rename = "branches_failed")]
     Branches(BranchesFailed),
     #[serde(rename = "recovery_ended")]
-    Production(RecoveryEnded),
-}
-
-/// A recovery of production, well or not; how much of it is known depends on how far it came.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RecoveryEnded {
-    #[serde(default)]
-    database: Option<DatabaseName>,
-    #[serde(default)]
-    plan_id: Option<String>,
-    /// Absent: it ended well.
-    #[serde(default)]
-    failure: Option<Failure>,
-    #[serde(default)]
-    words: Option<String>,
-    #[serde(default)]
-    production: Option<String>,
-    /// `no`, `yes` or `unknown`.
-    #[serde(default)]
-    change: Option<String>,
-    /// Of the steps before, where nobody could say more of them.
-    #[serde(default)]
-    earlier_failure: Option<Failure>,
-    #[serde(default)]
-    unfreeze_failure: Option<Failure>,
-    /// The ARN of the state machine's execution.
-    execution: String,
+    Production(production::RecoveryEnded),
 }
 
 /// Something about branches; or nothing failed, and the project is not as it should be.
@@ -253,7 +226,7 @@ impl Function {
                     Some(_) => &self.page_topic,
                     None => &self.notice_topic,
                 };
-                (topic, of_production(&ended, now))
+                (topic, production::of(&ended, now))
             }
         };
         let publish = self.sns.publish().topic_arn(topic);
@@ -366,28 +339,6 @@ impl Function {
         }
         Ok(known)
     }
-}
-
-fn of_production(ended: &RecoveryEnded, now: Timestamp) -> Message {
-    let failure = ended.failure.as_ref();
-    production::compose(&production::Production {
-        database: ended.database.as_ref(),
-        plan_id: ended.plan_id.as_deref(),
-        error: failure.map(|it| it.error.as_str()),
-        cause: failure.and_then(|it| it.cause.as_deref()),
-        earlier: told(ended.earlier_failure.as_ref()),
-        unfreeze: told(ended.unfreeze_failure.as_ref()),
-        words: ended.words.as_deref(),
-        production: ended.production.as_deref(),
-        change: ended.change.as_deref(),
-        execution: &ended.execution,
-        noticed_at: now,
-    })
-}
-
-fn told(failure: Option<&Failure>) -> Option<(&str, Option<&str>)> {
-    let failure = failure.filter(|it| !it.error.is_empty())?;
-    Some((&failure.error, failure.cause.as_deref()))
 }
 
 fn report_of(report: Option<&Value>) -> Option<Report> {

@@ -2,16 +2,45 @@
 //! whether production was changed.
 
 use jiff::Timestamp;
+use serde::Deserialize;
 use shared::backup::DatabaseName;
 use shared::redact::redact;
 use shared::words;
 
+use crate::Failure;
 use crate::cause::Cause;
 use crate::execution::Execution;
 use crate::message::{Message, one_line_of_ascii};
 
 /// The machine's name for a hook that failed, whatever came of production.
 const UNFREEZE_FAILED: &str = "UnfreezeFailed";
+
+/// A recovery of production, well or not; how much of it is known depends on how far it came.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RecoveryEnded {
+    #[serde(default)]
+    database: Option<DatabaseName>,
+    #[serde(default)]
+    plan_id: Option<String>,
+    /// Absent: it ended well.
+    #[serde(default)]
+    pub(crate) failure: Option<Failure>,
+    #[serde(default)]
+    words: Option<String>,
+    #[serde(default)]
+    production: Option<String>,
+    /// `no`, `yes` or `unknown`.
+    #[serde(default)]
+    change: Option<String>,
+    /// Of the steps before, where nobody could say more of them.
+    #[serde(default)]
+    earlier_failure: Option<Failure>,
+    #[serde(default)]
+    unfreeze_failure: Option<Failure>,
+    /// The ARN of the state machine's execution.
+    execution: String,
+}
 
 /// All that is known when the message is written.
 #[derive(Clone, Debug)]
@@ -32,6 +61,28 @@ pub struct Production<'a> {
     pub change: Option<&'a str>,
     pub execution: &'a str,
     pub noticed_at: Timestamp,
+}
+
+pub(crate) fn of(ended: &RecoveryEnded, now: Timestamp) -> Message {
+    let failure = ended.failure.as_ref();
+    compose(&Production {
+        database: ended.database.as_ref(),
+        plan_id: ended.plan_id.as_deref(),
+        error: failure.map(|it| it.error.as_str()),
+        cause: failure.and_then(|it| it.cause.as_deref()),
+        earlier: told(ended.earlier_failure.as_ref()),
+        unfreeze: told(ended.unfreeze_failure.as_ref()),
+        words: ended.words.as_deref(),
+        production: ended.production.as_deref(),
+        change: ended.change.as_deref(),
+        execution: &ended.execution,
+        noticed_at: now,
+    })
+}
+
+fn told(failure: Option<&Failure>) -> Option<(&str, Option<&str>)> {
+    let failure = failure.filter(|it| !it.error.is_empty())?;
+    Some((&failure.error, failure.cause.as_deref()))
 }
 
 pub fn compose(ended: &Production<'_>) -> Message {

@@ -1,10 +1,16 @@
 //! Whatever happens to the change of production, it is done once or not at all, and told as it is.
 
-use localcloud::neon::{NeonCall, NeonFault, NeonFaultAction, OperationFault};
+use std::time::Duration;
+
+use localcloud::neon::{NeonCall, NeonFault, NeonFaultAction, NeonOptions, OperationFault};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
-use super::{BEFORE, Incident, NOW, Setup};
+use super::incident::{AFTER, BEFORE, Incident, NOW, Setup};
+use crate::drill::interrupted::kill_functions;
+use crate::faults::subject::wait_until;
+use crate::neon::stage::World;
 
 const KEPT: &str = "main-before-";
 
@@ -90,6 +96,82 @@ async fn production_is_put_back_once_though_it_is_busy_and_the_answer_is_lost() 
 }
 
 #[tokio::test]
+async fn what_failed_elsewhere_in_the_project_spoils_no_recovery() {
+    let incident = Incident::new("recover-past", Setup::default()).await;
+    let stage = &incident.stage;
+    let faults = stage.neon.faults();
+    faults.add_operation_of(
+        &stage.seeded.project,
+        "create_branch",
+        OperationFault::Fails,
+    );
+    stage.foreign("preview", Value::Null).await;
+    let ended = incident.recover().await;
+    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", stage.story());
+    assert_eq!(incident.orders_of("main"), BEFORE);
+    assert_eq!(stage.branches().len(), 3, "{:?}", stage.names());
+}
+
+#[tokio::test]
+async fn a_recovery_that_somebody_stops_is_ended_by_hand_and_says_what_it_does_not_know() {
+    let incident = Incident::new("recover-stopped", Setup::default()).await;
+    let stage = &incident.stage;
+    let execution = incident.start().await;
+    let (plan_id, _) = incident.asked(&execution).await;
+    stage.cloud.stop_execution(&execution).await.unwrap();
+    let close = json!({"plan_id": plan_id});
+    let closed = incident.tell("close", close.clone()).await.unwrap();
+    assert_eq!(closed["is_good"], false, "{closed}");
+    let words = closed["words"].as_str().unwrap();
+    for expected in [
+        "production was NOT changed",
+        "WRITES MAY STILL BE STOPPED, nothing says that the unfreeze hook",
+    ] {
+        assert!(words.contains(expected), "{expected}\n{words}");
+    }
+    assert_eq!(incident.tell("close", close).await.unwrap(), closed);
+    let late = incident.approve(&plan_id, "recover-stopped/main").await;
+    assert!(late.unwrap_err().contains("is over"));
+    incident.assert_untouched();
+    // The next one is not kept waiting.
+    let ended = incident.recover().await;
+    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", stage.story());
+}
+
+/// Of a function that dies while production goes back, another one takes over, and nothing is
+/// sent again.
+#[tokio::test]
+#[ignore = "a cloud of its own, since its functions are killed: make slow"]
+async fn a_function_that_dies_while_production_goes_back_is_replaced() {
+    static WORLD: OnceCell<World> = OnceCell::const_new();
+    let start = || World::start("neon-killed", NeonOptions::default(), |_| {});
+    let world = WORLD.get_or_init(start).await;
+    let incident = Incident::of(world, "recover-killed", Setup::default()).await;
+    let stage = &incident.stage;
+    let pause = Duration::from_secs(15);
+    let slow = OperationFault::FailsOnce(pause);
+    let faults = stage.neon.faults();
+    faults.add_operation_of(&stage.seeded.project, "create_timeline", slow);
+    let execution = incident.start().await;
+    let (plan_id, _) = incident.asked(&execution).await;
+    incident
+        .approve(&plan_id, "recover-killed/main")
+        .await
+        .unwrap();
+    wait_until(|| !incident.kept().is_empty(), "what was kept");
+    kill_functions(stage.cloud, "RecoverFunction");
+    let ended = stage.cloud.wait(&execution).await.unwrap();
+    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{}", stage.story());
+    assert_eq!(incident.orders_of("main"), BEFORE);
+    assert_eq!(incident.kept().len(), 1);
+    let history = stage.subject().history(&ended).await;
+    assert!(history.contains("Runtime.ExitError"), "nobody was killed");
+    let calls = stage.neon.calls();
+    let is_sent = |it: &&NeonCall| it.path.ends_with("/restore");
+    assert_eq!(calls.iter().filter(is_sent).count(), 1);
+}
+
+#[tokio::test]
 async fn a_change_that_neon_refuses_is_known_not_to_have_happened_and_not_sent_again() {
     let incident = Incident::new("recover-limit", Setup::default()).await;
     let stage = &incident.stage;
@@ -151,7 +233,7 @@ async fn a_fault_at_the_change_never_makes_two_or_a_false_word() {
         let faults = incident.stage.neon.faults();
         faults.add_operation("create_timeline", OperationFault::FailsOnce(pause));
         incident.survive("operation-fails-once").await;
-        assert_eq!(incident.orders_of("main"), super::AFTER);
+        assert_eq!(incident.orders_of("main"), AFTER);
     }
 }
 
@@ -167,7 +249,7 @@ async fn a_production_that_came_out_wrong_is_never_called_good() {
     assert!(cause.contains("production WAS put back"), "{cause}");
     assert!(!cause.contains("RECOVERED"), "{cause}");
     assert_eq!(incident.kept().len(), 1);
-    assert_eq!(incident.orders_of(&incident.kept()[0]), super::AFTER);
+    assert_eq!(incident.orders_of(&incident.kept()[0]), AFTER);
 }
 
 /// The point leaves the restore window, and with it the plan its worth.
