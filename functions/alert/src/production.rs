@@ -163,7 +163,7 @@ fn do_now(ended: &Production<'_>) -> &'static str {
         None => {
             "look at what changed since, above; rows that are missed are in the branch that was kept. Delete that branch when nobody needs it any more."
         }
-        Some(UNFREEZE_FAILED) => {
+        Some(UNFREEZE_FAILED) if is_unchanged || ended.change == Some("yes") => {
             "let writes go on by hand, as the unfreeze hook would, once production is as you want it; its log says why it failed."
         }
         Some(_) if ended.change == Some("yes") => {

@@ -153,13 +153,17 @@ impl Project {
         Ok(operations)
     }
 
-    /// What goes on in the project, without what failed and may be tried again.
-    pub(super) async fn operations_running(
+    /// What goes on in the project, and what failed and is announced to be tried again.
+    pub(super) async fn operations_open(
         &self,
         doing: &'static str,
     ) -> Result<Vec<Operation>, NeonError> {
         let mut operations = self.newest_operations(doing).await?;
-        operations.retain(|it| standing(&it.status) == Standing::Going);
+        operations.retain(|it| match standing(&it.status) {
+            Standing::Going => true,
+            Standing::Failed => it.retry_at.is_some(),
+            Standing::Done | Standing::Ended => false,
+        });
         Ok(operations)
     }
 }

@@ -76,16 +76,24 @@ impl Project {
         }
     }
 
-    /// Waits for a restore that was sent, until production answers again.
-    pub async fn finish_restore(&self, operations: &[Operation]) -> Result<(), NeonError> {
+    /// Waits for a restore that was sent, until production answers again. `kept` is the name of
+    /// what it was.
+    pub async fn finish_restore(
+        &self,
+        operations: &[Operation],
+        kept: &str,
+    ) -> Result<(), NeonError> {
         self.finish(DOING, operations).await?;
-        self.settle_production().await
+        self.settle_production(kept).await
     }
 
-    /// Waits for whatever goes on in the project. One that failed, now or days ago and maybe of
-    /// somebody else's branch, says nothing: what counts is that production can be used.
-    pub async fn settle_production(&self) -> Result<(), NeonError> {
-        let operations = self.operations_running(DOING).await?;
+    /// Waits for what still goes on at production, and at what it was. What becomes of other
+    /// branches, or failed days ago, says nothing: what counts is that production can be used.
+    pub async fn settle_production(&self, kept: &str) -> Result<(), NeonError> {
+        let all = self.branches().await?;
+        let ids = [all.default_branch(), all.named(kept)].map(|it| it.map(|it| it.id.clone()));
+        let mut operations = self.operations_open(DOING).await?;
+        operations.retain(|it| it.branch_id.is_none() || ids.contains(&it.branch_id));
         match self.finish(DOING, &operations).await {
             Err(error @ NeonError::OperationFailed { .. }) => {
                 tracing::warn!(%error, "an operation of the project ended badly");

@@ -28,7 +28,7 @@ const INCIDENT: &str = "
     INSERT INTO log VALUES ('three');
     CREATE TABLE made AS SELECT generate_series(1, 7) AS i";
 
-const ORDERS: &str = "SELECT string_agg(id || '=' || note, ' ' ORDER BY id) FROM orders";
+pub(super) const ORDERS: &str = "SELECT string_agg(id || '=' || note, ' ' ORDER BY id) FROM orders";
 pub(super) const NOW: &str =
     "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
 
@@ -46,6 +46,7 @@ pub(super) struct Setup {
     pub(super) freeze: Result<(), &'static str>,
     pub(super) unfreeze: Result<(), &'static str>,
     pub(super) restore_keeps_id: bool,
+    pub(super) store_passwords: bool,
     /// Further lines after `[database.neon]`.
     pub(super) policy: &'static str,
 }
@@ -56,6 +57,7 @@ impl Default for Setup {
             freeze: Ok(()),
             unfreeze: Ok(()),
             restore_keeps_id: true,
+            store_passwords: true,
             policy: "",
         }
     }
@@ -73,6 +75,7 @@ impl Incident {
             age: Duration::from_secs(7_200),
             history_retention_seconds: Some(86_400),
             restore_keeps_id: setup.restore_keeps_id,
+            store_passwords: setup.store_passwords,
             ..ProjectOptions::default()
         };
         let policy = format!(

@@ -1,13 +1,14 @@
 //! Whatever happens to the change of production, it is done once or not at all, and told as it is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use localcloud::neon::{NeonCall, NeonFault, NeonFaultAction, NeonOptions, OperationFault};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
-use super::incident::{AFTER, BEFORE, Incident, NOW, Setup};
+use super::incident::{AFTER, BEFORE, Incident, NOW, ORDERS, Setup};
 use crate::drill::interrupted::kill_functions;
 use crate::faults::subject::wait_until;
 use crate::neon::stage::World;
@@ -113,6 +114,74 @@ async fn what_failed_elsewhere_in_the_project_spoils_no_recovery() {
 }
 
 #[tokio::test]
+async fn production_whose_passwords_are_not_kept_is_asked_through_a_branch_of_it() {
+    let setup = Setup {
+        store_passwords: false,
+        ..Setup::default()
+    };
+    let incident = Incident::new("recover-closed", setup).await;
+    let ended = incident.recover().await;
+    let story = incident.stage.story();
+    assert_eq!(ended.status, "SUCCEEDED", "{ended:?}\n{story}");
+    let output = ended.output.unwrap();
+    let words = output["words"].as_str().unwrap();
+    for expected in ["a branch of it was", "4 tables compared and equal, 0 not"] {
+        assert!(words.contains(expected), "{expected}\n{words}");
+    }
+    assert_eq!(incident.stage.branches().len(), 2, "{story}");
+    let calls = incident.stage.neon.calls_of(&incident.stage.seeded.project);
+    let reset = |it: &&NeonCall| it.path.ends_with("/reset_password");
+    let of_production = format!("/branches/{}/", incident.stage.seeded.branch);
+    let mut resets = calls.iter().filter(reset);
+    assert!(resets.all(|it| !it.path.contains(&of_production)));
+}
+
+/// Neon may say what it likes: while writes are stopped, production is what was checked, or the
+/// recovery is not good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_production_that_is_not_what_was_checked_is_not_called_good() {
+    let incident = Incident::new("recover-unlike", Setup::default()).await;
+    let stage = &incident.stage;
+    let (project, faults) = (&stage.seeded.project, stage.neon.faults());
+    let slow = OperationFault::FailsOnce(Duration::from_secs(3));
+    faults.add_operation_of(project, "create_timeline", slow);
+    let execution = incident.start().await;
+    let (plan_id, _) = incident.asked(&execution).await;
+    incident
+        .approve(&plan_id, "recover-unlike/main")
+        .await
+        .unwrap();
+    wait_until(|| !incident.kept().is_empty(), "what was kept");
+    let gate = Arc::new(Semaphore::new(0));
+    faults.add(NeonFault {
+        path: format!("/projects/{project}/connection_uri"),
+        action: NeonFaultAction::Hold(gate.clone()),
+        ..NeonFault::default()
+    });
+    // Somebody writes in spite of the freeze.
+    let is_back = || {
+        let orders = stage.neon.psql(project, "main", "neondb", ORDERS);
+        orders.is_ok_and(|it| it == BEFORE)
+    };
+    wait_until(is_back, "production");
+    stage.sql("INSERT INTO log VALUES ('four')");
+    gate.add_permits(1);
+    let ended = stage.cloud.wait(&execution).await.unwrap();
+    assert_eq!(ended.error.as_deref(), Some("Refused"), "{ended:?}");
+    let cause = ended.cause.clone().unwrap();
+    for words in [
+        "production WAS put back",
+        "public.log does not hold what the checked branch holds",
+    ] {
+        assert!(cause.contains(words), "{words}\n{cause}");
+    }
+    let pages = stage.messages(&ended, "PageTopic").await;
+    let told = pages.iter().find(|it| it.text.contains("FAILED")).unwrap();
+    assert!(told.text.contains("Undo a recovery"), "{}", told.text);
+    assert!(!told.text.contains("To plan again"), "{}", told.text);
+}
+
+#[tokio::test]
 async fn a_recovery_that_somebody_stops_is_ended_by_hand_and_says_what_it_does_not_know() {
     let incident = Incident::new("recover-stopped", Setup::default()).await;
     let stage = &incident.stage;
@@ -120,6 +189,10 @@ async fn a_recovery_that_somebody_stops_is_ended_by_hand_and_says_what_it_does_n
     let (plan_id, _) = incident.asked(&execution).await;
     stage.cloud.stop_execution(&execution).await.unwrap();
     let close = json!({"plan_id": plan_id});
+    let early = incident.tell("close", close.clone()).await.unwrap_err();
+    assert!(early.contains("refuse it"), "{early}");
+    let refuse = json!({"plan_id": plan_id, "operator": "Ada"});
+    incident.tell("refuse", refuse).await.unwrap();
     let closed = incident.tell("close", close.clone()).await.unwrap();
     assert_eq!(closed["is_good"], false, "{closed}");
     let words = closed["words"].as_str().unwrap();
@@ -131,7 +204,7 @@ async fn a_recovery_that_somebody_stops_is_ended_by_hand_and_says_what_it_does_n
     }
     assert_eq!(incident.tell("close", close).await.unwrap(), closed);
     let late = incident.approve(&plan_id, "recover-stopped/main").await;
-    assert!(late.unwrap_err().contains("is over"));
+    assert!(late.unwrap_err().contains("Ada has refused the plan"));
     incident.assert_untouched();
     // The next one is not kept waiting.
     let ended = incident.recover().await;

@@ -88,18 +88,21 @@ impl Context<'_> {
         if let Some(closed) = self.read::<Closed>(id).await? {
             return Ok(closed);
         }
-        // Before anything is looked at: from now on nothing is sent any more.
         let at = self.invocation.now();
-        self.write_once(id, &Closing { at }).await?;
         let decision: Option<Decision> = self.read(id).await?;
+        if request.execution.is_empty() && decision.is_none() && at < plan.expires_at {
+            return Err(RecoveryError::Undecided(plan.plan_id).into());
+        }
+        // Before anything is looked at: from now on nothing is sent any more.
+        self.write_once(id, &Closing { at }).await?;
         let promoted: Option<Promoted> = self.read(id).await?;
         let was_sent = self.read::<Promoting>(id).await?.is_some();
         let was_refused = self.read::<TurnedDown>(id).await?.is_some();
         let change = match &promoted {
             Some(_) => Change::Yes,
-            None if was_sent && !was_refused => self.look_for_change(&plan).await,
             // Whatever Neon says now, and also while it says nothing.
-            None => Change::No,
+            None if !was_sent => Change::No,
+            None => self.look_for_change(&plan, was_refused).await,
         };
         let left = match decision.as_ref().is_some_and(|it| it.approved) {
             true => self.clear_away(&plan).await,
@@ -134,9 +137,14 @@ impl Context<'_> {
 
     /// The change was sent, and nobody has heard that it was done. A look that fails, or finds
     /// nothing, proves nothing: it may still be carried out.
-    async fn look_for_change(&self, plan: &Plan) -> Change {
+    async fn look_for_change(&self, plan: &Plan, was_refused: bool) -> Change {
+        let (looks, unseen) = match was_refused {
+            // One look all the same: a second try of the step may have sent it, too.
+            true => (1, Change::No),
+            false => (LOOKS, Change::Unknown),
+        };
         let until = self.within(LOOK_MAX);
-        for look in 0..LOOKS {
+        for look in 0..looks {
             if look > 0 {
                 tokio::time::sleep(LOOK_PAUSE).await;
             }
@@ -149,7 +157,7 @@ impl Context<'_> {
                 }
             }
         }
-        Change::Unknown
+        unseen
     }
 
     async fn branches_of(&self, plan: &Plan, until: Instant) -> Result<Branches, BranchesError> {

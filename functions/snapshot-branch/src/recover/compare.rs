@@ -49,12 +49,12 @@ pub(super) fn compare(
     until: Instant,
 ) -> Result<Difference, RecoveryError> {
     let database = |source| RecoveryError::Database {
-        doing: "compare what was kept with what production is now",
+        doing: "compare two branches, table by table",
         source,
     };
     let mut sides = Sides {
-        then: open(then).map_err(database)?,
-        kept: open(kept).map_err(database)?,
+        then: open(then, until).map_err(database)?,
+        kept: open(kept, until).map_err(database)?,
         until,
     };
     let (then, kept) = (tables(&mut sides.then), tables(&mut sides.kept));
@@ -67,8 +67,9 @@ pub(super) fn compare(
     Ok(Difference { tables })
 }
 
-fn open(url: &DatabaseUrl) -> Result<Connection, PgError> {
-    let mut connection = Connection::open(url, SETTLING)?;
+fn open(url: &DatabaseUrl, until: Instant) -> Result<Connection, PgError> {
+    let left = until.saturating_duration_since(Instant::now());
+    let mut connection = Connection::open(url, SETTLING.min(left + GRACE))?;
     let version = connection.query_value("SHOW server_version_num")?;
     connection.query(pin_reading(version.parse().unwrap_or_default(), "UTF8"))?;
     Ok(connection)

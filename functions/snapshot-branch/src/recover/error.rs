@@ -40,6 +40,10 @@ pub enum RecoveryError {
     },
     #[error("the plan {0} is over; make a new one")]
     Closed(String),
+    #[error(
+        "nobody has decided on the plan {0}, and its execution may wait for that: refuse it, which ends both"
+    )]
+    Undecided(String),
     #[error("the plan {plan_id} is not that far: {missing}")]
     TooEarly {
         plan_id: String,
@@ -64,7 +68,7 @@ pub enum RecoveryError {
         "the name {name} is taken by a branch that is not what production was: production was not changed; make a new plan"
     )]
     NameTaken { name: String },
-    #[error("the branch of that moment is not good, so production was not changed:\n- {}", .0.join("\n- "))]
+    #[error("the branch of that moment is not good, so production was not changed (checks of what is younger than it are left out with \"skip_checks\": true):\n- {}", .0.join("\n- "))]
     NotValid(Vec<String>),
     #[error("production was put back, and is not as the branch of that moment was:\n- {}", .0.join("\n- "))]
     NotWell(Vec<String>),
@@ -93,6 +97,7 @@ impl RecoveryError {
             | Self::NotApproved(_)
             | Self::Stale { .. }
             | Self::Closed(_)
+            | Self::Undecided(_)
             | Self::TooEarly { .. }
             | Self::TurnedDown(_)
             | Self::Changed(_)

@@ -21,7 +21,7 @@ pub mod words;
 
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 use shared::approval::{ApprovalError, Approvals, Decision, Step};
@@ -36,9 +36,11 @@ use crate::rotate::branches_max;
 use crate::{Asking, Function, Invocation, Opened};
 use error::RecoveryError;
 use plan::{FORMAT, Plan, World};
-use promote::WITHIN;
 use request::{PlanId, PlanRequest, Recover};
 use steps::Taken;
+
+/// No execution of the state machine lives longer.
+const ALIVE: SignedDuration = SignedDuration::from_hours(48);
 
 /// The answer to `plan`.
 #[derive(Clone, Debug, Serialize)]
@@ -125,7 +127,9 @@ impl Context<'_> {
         let is_own = |it: &&Plan| execution.is_some() && it.execution.as_deref() == execution;
         if let Some(own) = open.iter().find(is_own) {
             // An earlier try of this execution made it, and its answer was lost.
-            return Ok(planned(own, now));
+            let mut own = own.clone();
+            self.withdraw_beside_another(&opened, &mut own).await?;
+            return Ok(planned(&own, now));
         }
         let world = World {
             open_plans: &open,
@@ -172,9 +176,8 @@ impl Context<'_> {
     /// once would undo each other's freeze.
     async fn open_plans(&self, opened: &Opened) -> Result<Vec<Plan>, BranchesError> {
         let now = self.invocation.started_at;
-        let alive = self.asking.plan_lifetime + WITHIN;
         let mut planned = self.approvals.plans().await.map_err(RecoveryError::from)?;
-        planned.retain(|it| planned_at(it).is_some_and(|at| now.duration_since(at) < alive));
+        planned.retain(|it| planned_at(it).is_some_and(|at| now.duration_since(at) < ALIVE));
         let mut open = Vec::new();
         for plan_id in planned {
             let plan = match self.read::<Plan>(&plan_id).await {

@@ -9,7 +9,7 @@ use shared::words;
 
 use super::plan::Plan;
 use super::request::{Close, Failure, PlanRequest};
-use super::steps::{Asked, Compared, Prepared, Promoted, Smoked, Taken, Validated};
+use super::steps::{Asked, Compared, Prepared, Promoted, Proof, Smoked, Taken, Validated};
 
 /// The only format there is.
 pub const FORMAT: u32 = 1;
@@ -225,12 +225,8 @@ impl Known<'_> {
             }
         }
         lines.extend(self.steps());
-        if let Some(proof) = self.smoked.and_then(|it| it.proof) {
-            lines.push(format!(
-                "Production holds what the checked branch holds: {} compared and equal, {} not compared.",
-                words::counted(i64::try_from(proof.equal).unwrap_or(i64::MAX), "table"),
-                proof.not_compared
-            ));
+        if let Some(smoked) = self.smoked {
+            lines.extend(proof(smoked));
         }
         if let Some(compared) = self.compared {
             lines.push(format!(
@@ -273,6 +269,26 @@ impl Known<'_> {
         ];
         steps.into_iter().flatten().collect()
     }
+}
+
+/// What is known of production beyond its checks.
+fn proof(smoked: &Smoked) -> Vec<String> {
+    let mut lines = Vec::new();
+    if smoked.of_branch {
+        lines.push("Production itself could not be asked (no password is kept, or it takes certain addresses only): a branch of it was. Look whether the application connects.".to_owned());
+    }
+    if let Some(Proof {
+        equal,
+        not_compared,
+    }) = smoked.proof
+    {
+        let count = |n: usize| words::counted(i64::try_from(n).unwrap_or(i64::MAX), "table");
+        lines.push(match equal {
+            0 => format!("Whether production holds what the checked branch holds was NOT compared ({}).", count(not_compared)),
+            _ => format!("Production holds what the checked branch holds: {} compared and equal, {not_compared} not compared.", count(equal)),
+        });
+    }
+    lines
 }
 
 /// Why what was asked is not good; nothing where it is. What is not said to be good is bad.
@@ -327,7 +343,6 @@ mod tests {
     use super::*;
     use crate::recover::difference::{Counts, Difference, TableDifference};
     use crate::recover::plan::tests::{NOW, Stage, time};
-    use crate::recover::steps::Proof;
     use shared::checks::{CheckCode, Subject};
     use shared::policy::Priority;
     use shared::verdict::Code;
@@ -368,6 +383,7 @@ mod tests {
         let smoked = Smoked {
             taken: taken(),
             asked: good(),
+            of_branch: false,
             proof: Some(Proof {
                 equal: 3,
                 not_compared: 1,
@@ -442,6 +458,7 @@ mod tests {
         let smoked = Smoked {
             taken: taken(),
             asked: good(),
+            of_branch: false,
             proof: None,
         };
         let ended = |plan: &Plan, close: &Close| {
@@ -474,6 +491,27 @@ mod tests {
         assert!(ended(&plan, &called).is_good);
         plan.unfreeze_function = None;
         assert!(ended(&plan, &close).is_good);
+    }
+
+    #[test]
+    fn what_was_not_compared_is_not_called_equal() {
+        let smoked = |equal, not_compared| Smoked {
+            taken: taken(),
+            asked: good(),
+            of_branch: true,
+            proof: Some(Proof {
+                equal,
+                not_compared,
+            }),
+        };
+        let none = proof(&smoked(0, 12)).join("\n");
+        assert!(none.contains("was NOT compared (12 tables)"), "{none}");
+        assert!(none.contains("a branch of it was"), "{none}");
+        let some = proof(&smoked(1, 2)).join("\n");
+        assert!(
+            some.contains("1 table compared and equal, 2 not compared"),
+            "{some}"
+        );
     }
 
     #[test]

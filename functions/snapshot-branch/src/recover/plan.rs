@@ -287,7 +287,7 @@ fn notes(world: &World<'_>, request: &PlanRequest, preserve_under: &str) -> Vec<
     }
     if world.policy.freeze_function.is_some() {
         notes.push(
-            "what the freeze hook sets in the database itself goes back with it: it has to stop those who write"
+            "what the freeze hook sets in the database itself goes back with it: it has to stop those who write. Production is compared with the checked branch while they are stopped, so whatever still writes, a job within the database too, ends it as not good"
                 .to_owned(),
         );
     }
@@ -312,6 +312,7 @@ fn notes(world: &World<'_>, request: &PlanRequest, preserve_under: &str) -> Vec<
     }
     let (asked, requests) = world.checks;
     notes.push(match asked {
+        n if request.skip_checks => format!("the {n} checks of [database.drill] are NOT asked: you wrote skip_checks"),
         0 => "no checks are configured ([database.drill] has none): only that the tables are there is looked at".to_owned(),
         n => format!("{n} checks of [database.drill] decide before and after"),
     });

@@ -41,6 +41,7 @@ impl Context<'_> {
             branch: ensured.branch.name,
             branch_id: ensured.branch.id,
             parent_lsn: ensured.branch.parent_lsn,
+            parent_at: ensured.branch.parent_timestamp,
         };
         let first = self.write_once(plan_id.as_str(), &prepared).await?;
         let prepared = first.unwrap_or(prepared);

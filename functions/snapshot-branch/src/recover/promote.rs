@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use jiff::SignedDuration;
 use serde::Serialize;
 use shared::approval::Decision;
+use shared::error::Name;
 use shared::neon::{Branches, InPlace, NeonError, Operation};
 use shared::plan::changes;
 
@@ -23,7 +24,7 @@ use crate::create::production;
 use crate::error::BranchesError;
 
 /// An approval is for the world as it is. Branch and checks take minutes.
-pub(super) const WITHIN: SignedDuration = SignedDuration::from_mins(60);
+const WITHIN: SignedDuration = SignedDuration::from_mins(60);
 /// Between two looks at a project that is busy.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -41,9 +42,6 @@ impl Context<'_> {
         let (plan, decision) = self.approved(plan_id).await?;
         if let Some(promoted) = self.read::<Promoted>(plan_id.as_str()).await? {
             return Ok(answer(plan, promoted));
-        }
-        if self.read::<TurnedDown>(plan_id.as_str()).await?.is_some() {
-            return Err(RecoveryError::TurnedDown(plan.plan_id).into());
         }
         self.needed::<Validated>(plan_id, "its branch was not checked")
             .await?;
@@ -78,39 +76,56 @@ impl Context<'_> {
         plan: &Plan,
         decision: &Decision,
     ) -> Result<(), BranchesError> {
-        // While it is true, whatever was sent was refused.
+        // While it is true, this is the only one who sends, and whatever was sent was refused.
         let mut is_unchanged = self.read::<Promoting>(&plan.plan_id).await?.is_none();
+        let mut has_sent = false;
         loop {
-            let seen = see(opened).await?;
-            let begun = self.read::<Promoting>(&plan.plan_id).await?;
-            match (is_kept(plan, &seen.branches), begun.is_some()) {
+            let seen = match see(opened).await {
+                Err(BranchesError::Neon(error)) if !is_unchanged => return Err(not_yet(error)),
+                seen => seen?,
+            };
+            let begun = self.read::<Promoting>(&plan.plan_id).await?.is_some();
+            match (is_kept(plan, &seen.branches), begun) {
                 // An earlier try has done it, and its answer was lost.
-                (true, true) => return Ok(opened.project.settle_production().await?),
+                (true, true) => {
+                    let settled = opened.project.settle_production(&plan.preserve_under);
+                    return settled.await.map_err(not_yet);
+                }
                 (true, false) => {
                     let name = plan.preserve_under.clone();
                     return Err(RecoveryError::NameTaken { name }.into());
                 }
-                (false, begun) => {
+                (false, _) => {
+                    if self.read::<TurnedDown>(&plan.plan_id).await?.is_some() {
+                        return Err(RecoveryError::TurnedDown(plan.plan_id.clone()).into());
+                    }
                     if let Err(source) = self.may_change(opened, &seen, plan, decision) {
-                        if begun && is_unchanged {
+                        if has_sent && is_unchanged {
                             self.turned_down(plan).await?;
                         }
                         return Err(sent_before(plan, !is_unchanged, source).into());
                     }
                 }
             }
-            let sent = self.change(opened, &seen, plan).await?;
+            let (is_first, sent) = self.change(opened, &seen, plan).await?;
+            is_unchanged &= is_first || has_sent;
+            has_sent = true;
             let error = match sent {
-                Ok(operations) => return Ok(opened.project.finish_restore(&operations).await?),
+                Ok(operations) => {
+                    let kept = &plan.preserve_under;
+                    let finished = opened.project.finish_restore(&operations, kept);
+                    return finished.await.map_err(not_yet);
+                }
                 Err(error) => error,
             };
             is_unchanged &= error.is_refusal();
             let is_busy = matches!(error, NeonError::Locked { .. });
             if !is_busy && is_unchanged {
                 self.turned_down(plan).await?;
+                return Err(error.into());
             }
             if !is_busy || Instant::now() + PAUSE > self.until() {
-                return Err(error.into());
+                return Err(not_yet(error));
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -146,17 +161,17 @@ impl Context<'_> {
         }
     }
 
-    /// The inner error is Neon's answer to the change.
+    /// Whether nobody has sent it before, and Neon's answer.
     async fn change(
         &self,
         opened: &Opened,
         seen: &Seen,
         plan: &Plan,
-    ) -> Result<Result<Vec<Operation>, NeonError>, BranchesError> {
+    ) -> Result<(bool, Result<Vec<Operation>, NeonError>), BranchesError> {
         let promoting = Promoting {
             at: self.invocation.now(),
         };
-        self.write_once(&plan.plan_id, &promoting).await?;
+        let first = self.write_once(&plan.plan_id, &promoting).await?;
         // Whoever closes the plan writes first and looks then, and so does this: one sees the other.
         if self.read::<Closing>(&plan.plan_id).await?.is_some() {
             return Err(RecoveryError::Closed(plan.plan_id.clone()).into());
@@ -166,8 +181,22 @@ impl Context<'_> {
             point: past(plan)?,
             preserve_under: plan.preserve_under.clone(),
         };
-        Ok(opened.project.send_restore(&in_place).await)
+        let sent = opened.project.send_restore(&in_place).await;
+        Ok((first.is_none(), sent))
     }
+}
+
+/// The change was sent, and may be carried out: whatever keeps anybody from seeing how far it is,
+/// writes stay stopped, and the next try looks again.
+fn not_yet(error: NeonError) -> BranchesError {
+    if error.name() == Name::Transient {
+        return error.into();
+    }
+    let error = NeonError::Unavailable {
+        doing: "restore production",
+        reason: format!("it was sent, and nobody could see what became of it: {error}"),
+    };
+    error.into()
 }
 
 /// What an earlier try has sent may still be carried out.

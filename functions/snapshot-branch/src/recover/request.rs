@@ -85,6 +85,10 @@ pub struct PlanRequest {
     pub by: String,
     #[serde(default)]
     pub reason: Option<String>,
+    /// For a point from before what `[database.drill]` asks about: only that tables are there is
+    /// looked at.
+    #[serde(default)]
+    pub skip_checks: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]

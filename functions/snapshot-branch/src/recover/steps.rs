@@ -23,6 +23,9 @@ pub struct Prepared {
     pub branch: String,
     pub branch_id: String,
     pub parent_lsn: Option<String>,
+    /// The moment that it is of, as Neon says.
+    #[serde(default)]
+    pub parent_at: Option<Timestamp>,
 }
 
 /// What a branch, or production, answered.
@@ -82,6 +85,9 @@ pub struct Proof {
 pub struct Smoked {
     pub taken: Taken,
     pub asked: Asked,
+    /// Not production itself, which let nobody of ours in, but a branch of it.
+    #[serde(default)]
+    pub of_branch: bool,
     /// Production against the branch of the point, as far as there was time; null: writes were
     /// not stopped, so that they may differ.
     pub proof: Option<Proof>,

@@ -18,7 +18,7 @@ use super::error::RecoveryError;
 use super::outcome::faults;
 use super::plan::Plan;
 use super::request::PlanId;
-use super::steps::{Asked, Promoted, Proof, Smoked, Validated};
+use super::steps::{Asked, Prepared, Promoted, Proof, Smoked, Validated};
 use super::{Context, aside, candidate, new_copy, see};
 use crate::Opened;
 use crate::create::whole_second;
@@ -28,6 +28,7 @@ use crate::request::RestorePoint;
 
 /// Writes are stopped for it.
 const PROOF_MAX: Duration = Duration::from_secs(60);
+const PROOF_MIN: Duration = Duration::from_secs(20);
 
 /// Partitions are their root's, and what an extension brings comes with it.
 const TABLES: &str = "
@@ -75,32 +76,64 @@ impl Context<'_> {
             return Ok(told(&smoked.asked, smoked.taken.seconds));
         }
         let opened = self.open(&plan.request.database).await?;
-        let seen = see(&opened).await?;
-        let (role, database) = (&opened.policy.role, &opened.policy.database);
-        let uri = opened
-            .project
-            .production_uri(&seen.production, role, database);
-        let uri = match uri.await? {
-            Some(uri) => uri,
-            None => self.copy_uri(&opened, &plan, &seen.production.id).await?,
-        };
-        let asked = self.ask(&opened, &plan, &uri).await?;
+        let smoked = self.smoked(&opened, &plan, &validated).await;
+        // One that was made is of this moment: another try makes its own.
+        if let Err(error) = opened.project.remove(&new_copy(&plan)).await {
+            tracing::warn!(%error, "a branch of production may be left");
+        }
+        let smoked = smoked?;
+        self.write_once(plan_id.as_str(), &smoked).await?;
+        Ok(told(&smoked.asked, smoked.taken.seconds))
+    }
+
+    async fn smoked(
+        &self,
+        opened: &Opened,
+        plan: &Plan,
+        validated: &Validated,
+    ) -> Result<Smoked, BranchesError> {
+        let (asked, uri, of_branch) = self.ask_production(opened, plan).await?;
         let faults = faults(&asked, Some(&validated.asked.tables));
         if !faults.is_empty() {
             return Err(RecoveryError::NotWell(faults).into());
         }
         let proof = match plan.freeze_function {
-            Some(_) => Some(self.prove(&opened, &plan, &uri).await?),
+            Some(_) => Some(self.prove(opened, plan, &uri, asked.tables.len()).await?),
             // Whoever writes may have written since.
             None => None,
         };
-        let smoked = Smoked {
+        Ok(Smoked {
             taken: self.taken(),
             asked,
+            of_branch,
             proof,
-        };
-        self.write_once(plan_id.as_str(), &smoked).await?;
-        Ok(told(&smoked.asked, smoked.taken.seconds))
+        })
+    }
+
+    /// And where it was asked, and whether that was a branch of it.
+    async fn ask_production(
+        &self,
+        opened: &Opened,
+        plan: &Plan,
+    ) -> Result<(Asked, ConnectionUri, bool), BranchesError> {
+        let seen = see(opened).await?;
+        let (role, database) = (&opened.policy.role, &opened.policy.database);
+        let uri = opened
+            .project
+            .production_uri(&seen.production, role, database);
+        if let Some(uri) = uri.await? {
+            match self.ask(opened, plan, &uri).await {
+                // Not for a moment, but for good, as where it takes certain addresses only.
+                Err(BranchesError::Recovery(RecoveryError::Database { source, .. }))
+                    if !source.is_transient() =>
+                {
+                    tracing::warn!(error = %source, "production lets nobody of ours in");
+                }
+                asked => return Ok((asked?, uri, false)),
+            }
+        }
+        let uri = self.copy_uri(opened, plan, &seen.production.id).await?;
+        Ok((self.ask(opened, plan, &uri).await?, uri, true))
     }
 
     /// A branch of production as it is now stands for it where the project keeps no passwords:
@@ -133,12 +166,27 @@ impl Context<'_> {
         opened: &Opened,
         plan: &Plan,
         production: &ConnectionUri,
+        tables: usize,
     ) -> Result<Proof, BranchesError> {
+        let not_compared = Proof {
+            equal: 0,
+            not_compared: tables,
+        };
+        let until = self.within(PROOF_MAX);
+        if until.saturating_duration_since(Instant::now()) < PROOF_MIN {
+            return Ok(not_compared);
+        }
         let then = branch_uri(opened, plan).await?;
         let then = then.parse().map_err(RecoveryError::Uri)?;
         let production = production.parse().map_err(RecoveryError::Uri)?;
-        let until = self.within(PROOF_MAX);
-        let found = aside(move || compare(&then, &production, until)).await?;
+        let found = match aside(move || compare(&then, &production, until)).await {
+            Ok(found) => found,
+            // What the checks have shown stands, and writes wait for this.
+            Err(error) => {
+                tracing::warn!(%error, "production was not compared");
+                return Ok(not_compared);
+            }
+        };
         let differing = found.tables.iter().filter(|it| it.differs());
         let differing: Vec<String> = differing
             .map(|it| {
@@ -163,12 +211,17 @@ impl Context<'_> {
         opened: &Opened,
         plan: &Plan,
         uri: &ConnectionUri,
-    ) -> Result<Asked, RecoveryError> {
+    ) -> Result<Asked, BranchesError> {
         let url = uri.parse().map_err(RecoveryError::Uri)?;
-        let (drill, until) = (opened.drill.clone(), self.until());
+        let drill = opened.drill.clone().filter(|_| !plan.request.skip_checks);
+        let until = self.until();
         let at = match &plan.request.point {
             RestorePoint::Time(at) => *at,
-            RestorePoint::Lsn(_) | RestorePoint::Branch(_) => plan.planned_at,
+            RestorePoint::Lsn(_) | RestorePoint::Branch(_) => {
+                let prepared = self.read::<Prepared>(&plan.plan_id).await?;
+                let at = prepared.and_then(|it| it.parent_at);
+                at.unwrap_or(plan.planned_at)
+            }
         };
         let asked = aside(move || {
             let asked = ask(&url, drill.as_ref(), at, until);
@@ -177,7 +230,7 @@ impl Context<'_> {
                 source,
             })
         });
-        asked.await
+        Ok(asked.await?)
     }
 }
 

@@ -68,6 +68,7 @@ impl Stage {
             point,
             by: "Ada".to_owned(),
             reason: None,
+            skip_checks: false,
         };
         let lifetime = SignedDuration::from_hours(4);
         plan(&self.world(), &request, NOW.parse().unwrap(), lifetime)
