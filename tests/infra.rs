@@ -7,6 +7,7 @@ mod permissions;
 mod recover;
 mod survival;
 mod teardown;
+mod vpc;
 
 use std::fs;
 use std::io::Write;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use shared::error::Name;
 
-use super::{properties, recover, refers_to, resources, text_of};
+use super::{properties, recover, refers_to, resources, text_of, vpc};
 
 /// Everything a function can fail with: its own names, then Lambda's for a call that did not reach it.
 const OURS: [Name; 4] = [
@@ -45,14 +45,14 @@ fn states(machine: &Value) -> Vec<(String, Value)> {
     found
 }
 
-fn tasks() -> Vec<(String, Value)> {
+pub(super) fn tasks() -> Vec<(String, Value)> {
     let all = MACHINES
         .into_iter()
         .flat_map(|machine| states(&definition(machine)));
     all.filter(|(_, state)| state["Type"] == "Task").collect()
 }
 
-fn errors_of(rules: &Value) -> BTreeSet<String> {
+pub(super) fn errors_of(rules: &Value) -> BTreeSet<String> {
     let rules = rules.as_array().into_iter().flatten();
     let names = rules.flat_map(|rule| rule["ErrorEquals"].as_array().unwrap());
     names
@@ -64,21 +64,10 @@ fn errors_of(rules: &Value) -> BTreeSet<String> {
 #[test]
 fn every_task_waits_thirty_seconds_longer_than_its_function_runs() {
     for (name, task) in tasks() {
-        let parameters = &task["Parameters"];
-        if parameters["FunctionName.$"].is_string() {
-            // A hook is somebody else's, and may take as long as Lambda lets it.
+        let Some(function) = vpc::called_by(&task) else {
+            // A hook may take as long as Lambda lets it.
             assert_eq!(task["TimeoutSeconds"], 930, "{name}");
             continue;
-        }
-        let function = match parameters["FunctionName"].as_str().unwrap() {
-            "${DumpArn}" => "DumpFunction",
-            "${VerifyArn}" => "VerifyFunction",
-            "${DrillArn}" => "DrillFunction",
-            "${RestoreArn}" => "RestoreFunction",
-            "${SnapshotBranchArn}" => "SnapshotBranchFunction",
-            "${RecoverArn}" => "RecoverFunction",
-            "${AlertArn}" => "AlertFunction",
-            other => panic!("{name} calls {other}"),
         };
         let limit = properties(function)["Timeout"].as_u64().unwrap();
         if task["Resource"]
@@ -101,6 +90,7 @@ fn only_what_may_pass_is_tried_again() {
     for (name, task) in tasks() {
         let mut expected = retryable.clone();
         expected.extend(recover::died_in(&name));
+        expected.extend(vpc::asleep_in(&task));
         assert_eq!(errors_of(&task["Retry"]), expected, "{name}");
     }
 }
@@ -108,7 +98,7 @@ fn only_what_may_pass_is_tried_again() {
 #[test]
 fn every_error_name_that_is_matched_is_one_that_the_code_has() {
     let mut known: BTreeSet<&str> = OURS.map(Name::as_str).into();
-    known.extend(LAMBDAS);
+    known.extend(LAMBDAS.into_iter().chain(vpc::ASLEEP));
     known.extend(DECISIONS);
     known.extend(recover::DIED.into_iter().chain(["States.ALL"]));
     for machine in MACHINES {

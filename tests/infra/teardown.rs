@@ -9,16 +9,29 @@ use super::machines::definition;
 fn no_way_leads_around_the_deletion_of_a_drilled_branch() {
     let machine = definition("drill");
     let each = &machine["States"]["EachDrill"]["ItemProcessor"]["States"];
-    for (state, next) in [
-        ("LendBranch", "ExamineBranch"),
-        ("ExamineBranch", "DeleteBranch"),
+    for (state, next, caught) in [
+        ("LendBranch", "ExamineBranch", "NotLent"),
+        ("ExamineBranch", "DeleteBranch", "DeleteBranch"),
     ] {
         assert_eq!(each[state]["Next"], next);
         assert_eq!(
             each[state]["Catch"],
-            json!([{"ErrorEquals": ["States.ALL"], "ResultPath": "$.ended.failure", "Next": "DeleteBranch"}])
+            json!([{"ErrorEquals": ["States.ALL"], "ResultPath": "$.ended.failure", "Next": caught}])
         );
     }
+    let not_lent = &each["NotLent"];
+    assert_eq!(not_lent["Next"], "DeleteBranch");
+    // What it puts in the place of what was known has all of it.
+    assert_eq!(
+        (&not_lent["Parameters"], &not_lent["ResultPath"]),
+        (
+            &json!({
+                "begun_at.$": "$.ended.begun_at", "failure.$": "$.ended.failure",
+                "given_up_at.$": "$$.State.EnteredTime"
+            }),
+            &json!("$.ended")
+        )
+    );
     let delete = &each["DeleteBranch"];
     assert_eq!(
         (&delete["Next"], &delete["Catch"][0]["Next"]),

@@ -225,7 +225,7 @@ impl Ground {
     async fn ask(&self, event: &Value) -> Result<(), String> {
         let answer = self.stage.invoke(event).await.map(drop);
         answer.inspect_err(|error| {
-            let names = ["Transient", "Refused", "Failed", "OutOfTime"];
+            let names = ["Transient", "Refused", "Failed"];
             assert!(names.iter().any(|it| error.contains(it)), "{error}");
         })
     }

@@ -136,7 +136,7 @@ fn do_now(branches: &Branches<'_>) -> &'static str {
         "Refused" => {
             "change what the text above asks for. Without that it fails the same way every time, so nothing was tried twice."
         }
-        "Transient" | "OutOfTime" => {
+        "Transient" => {
             "see whether Neon is well (its status page) and what the project's operations in its console say; this was tried several times and did not recover."
         }
         _ => {

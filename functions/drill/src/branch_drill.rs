@@ -8,7 +8,7 @@ use shared::verdict::{Code, Finding, Verdict, decide};
 
 use crate::checks::CheckResult;
 use crate::request::{BranchItem, Ended, Failure};
-use crate::timing::{Budget, Timed, between};
+use crate::timing::{Budget, Timed, between, short_seconds};
 use crate::verdict::{finding, of_check};
 
 /// What was looked at, and what came of it.
@@ -69,7 +69,7 @@ pub fn evidence(
     examined: Option<Examined>,
     finished_at: Timestamp,
 ) -> BranchEvidence {
-    let findings = findings(&ended, examined.as_ref());
+    let findings = findings(policy, &ended, examined.as_ref());
     let budgets = budgets(policy, &ended, examined.as_ref(), finished_at);
     let short = ended.lent.as_ref().and_then(|it| it.short.clone());
     let left = ended.teardown_failure.as_ref().map(|it| {
@@ -95,11 +95,11 @@ pub fn evidence(
     }
 }
 
-fn findings(ended: &Ended, examined: Option<&Examined>) -> Vec<Finding> {
+fn findings(policy: &BranchDrill, ended: &Ended, examined: Option<&Examined>) -> Vec<Finding> {
     let checks = examined.map(|it| it.checks.as_slice()).unwrap_or_default();
     let mut findings: Vec<Finding> = checks.iter().filter_map(of_check).collect();
     match &ended.failure {
-        Some(failure) => findings.push(of_failure(ended, failure)),
+        Some(failure) => findings.push(of_failure(policy, ended, failure)),
         None if examined.is_none() => findings.push(finding(
             Code::DrillInterrupted,
             "the drill did not reach its checks, and nothing says why".to_owned(),
@@ -110,16 +110,32 @@ fn findings(ended: &Ended, examined: Option<&Examined>) -> Vec<Finding> {
     findings
 }
 
-/// That Neon gives no branch is what is looked for; that nobody answers says nothing.
-fn of_failure(ended: &Ended, failure: &Failure) -> Finding {
+/// That Neon gives no branch is what is looked for; that nobody answers says nothing, unless a
+/// drill would have been over by then.
+fn of_failure(policy: &BranchDrill, ended: &Ended, failure: &Failure) -> Finding {
     let (error, words) = (&failure.error, failure.words());
-    let is_no = matches!(error.as_str(), "Refused" | "OutOfTime" | "Failed");
+    let is_no = matches!(error.as_str(), "Refused" | "Failed");
     if ended.lent.is_none() && is_no {
         let message = format!("no branch of that time could be had ({error}): {words}");
         return finding(Code::BranchUnusable, message);
     }
+    if let Some(seconds) = waited_too_long(policy, ended) {
+        let waited = short_seconds(seconds);
+        let message = format!("no branch of that time could be had in {waited} ({error}): {words}");
+        return finding(Code::BranchUnusable, message);
+    }
     let message = format!("the drill was interrupted ({error}): {words}; start it again");
     finding(Code::DrillInterrupted, message)
+}
+
+/// For how many seconds a branch was tried for that never came, where that is more than the
+/// longest budget. By then it is late, whatever the last try failed with.
+fn waited_too_long(policy: &BranchDrill, ended: &Ended) -> Option<f64> {
+    let (from, to) = ended.begun_at.zip(ended.given_up_at)?;
+    let seconds = between(from, to);
+    let of_steps = policy.branch_seconds.max(policy.checks_seconds);
+    let longest = f64::from(of_steps.max(policy.total_seconds));
+    (ended.lent.is_none() && seconds > longest).then_some(seconds)
 }
 
 fn budgets(
@@ -129,6 +145,7 @@ fn budgets(
     finished_at: Timestamp,
 ) -> Vec<Budget> {
     let begun_at = ended.lent.as_ref().map(|it| it.begun_at);
+    let begun_at = begun_at.or(ended.begun_at);
     let connected_at = examined.and_then(|it| it.connected_at);
     let branch = begun_at.zip(connected_at).map(|(a, b)| between(a, b));
     let verify = examined.zip(connected_at);
@@ -326,7 +343,7 @@ mod tests {
     fn no_branch_is_a_failure_and_no_answer_is_none() {
         for (error, lent, expected) in [
             ("Refused", None, Verdict::Failed),
-            ("OutOfTime", None, Verdict::Failed),
+            ("Failed", None, Verdict::Failed),
             ("Transient", None, Verdict::Inconclusive),
             ("Sandbox.Timedout", None, Verdict::Inconclusive),
             ("Refused", Some(lent()), Verdict::Inconclusive),
@@ -341,6 +358,36 @@ mod tests {
             assert!(recorded.wakes && recorded.summary.contains("it is so"));
         }
         assert_eq!(judge(well(), None, 60).verdict, Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn a_branch_that_did_not_come_within_the_longest_budget_is_a_failure_whatever_it_is_called() {
+        for (given_up_at, expected) in [
+            (None, Verdict::Inconclusive),
+            (Some(900), Verdict::Inconclusive),
+            (Some(901), Verdict::Failed),
+        ] {
+            let ended = Ended {
+                begun_at: Some(at(0)),
+                given_up_at: given_up_at.map(at),
+                failure: Some(failure("Transient")),
+                ..Ended::default()
+            };
+            // The deletion takes as long as it does, and decides nothing.
+            let recorded = judge(ended, None, 2_000);
+            assert_eq!(recorded.verdict, expected, "{given_up_at:?}");
+            let told = "no branch of that time could be had in 15 min 1 s (Transient): it is so";
+            assert_eq!(
+                recorded.summary.contains(told),
+                expected == Verdict::Failed,
+                "{}",
+                recorded.summary
+            );
+            assert_eq!(
+                recorded.missed,
+                ["Everything took 33 min 20 s, its budget is 15 min"]
+            );
+        }
     }
 
     #[test]

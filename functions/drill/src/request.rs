@@ -131,7 +131,11 @@ pub struct Lent {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ended {
+    /// When a branch was asked for, whether or not there came one.
+    pub begun_at: Option<Timestamp>,
     pub lent: Option<Lent>,
+    /// When the last try to get a branch had failed.
+    pub given_up_at: Option<Timestamp>,
     /// What ended it early.
     pub failure: Option<Failure>,
     /// Why the branch may still be there.
