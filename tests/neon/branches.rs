@@ -161,7 +161,7 @@ async fn old_branches_go_and_whatever_is_not_ours_stays() {
 #[tokio::test]
 async fn a_branch_that_expires_while_branches_are_rotated_leaves_no_secret() {
     let stage = Stage::new("neon-vanished", project(), "dump_compute = 0.25").await;
-    let drill = json!({"database": stage.name, "drill_id": "20260110T030000Z-0a1b2c3d"});
+    let drill = json!({"database": stage.name, "drill_id": "2026-01-10T030000Z-0a1b2c3d"});
     let create = json!({"drill_source": {"create": drill}});
     let lent = stage.invoke(&create).await.unwrap();
     let of = |field: &str| lent[field].as_str().unwrap().to_owned();
