@@ -195,7 +195,8 @@ async fn a_command_migrates_its_own_branch_and_what_it_changed_is_told_before_al
     // What CI is given opens this branch, and not production.
     assert_ne!(password(&url), production_password(&stage).await);
     let branch = begun["branch"].as_str().unwrap();
-    let secret = format!("lifeboat/branch/{}/{branch}", stage.name);
+    // Which lies where CI reads, and where nothing that is lent to a dump or a drill does.
+    let secret = format!("lifeboat/rehearsal/{}/{branch}", stage.name);
     assert_eq!(stage.branch_secrets().await, [secret]);
     let index = "CREATE INDEX CONCURRENTLY by_email ON users (email);";
     let sql = format!("ALTER TABLE users ADD COLUMN name text;\n{index}");

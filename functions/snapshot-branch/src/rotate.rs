@@ -6,6 +6,7 @@ use shared::backup::DatabaseName;
 use shared::neon::ownership::{Class, Deletable, Mark};
 use shared::neon::plan::{Plan, plan as known_plan};
 use shared::neon::{Branches, NeonError, ProjectFacts};
+use shared::secret::{branch_secret, rehearsal_secret};
 
 use crate::error::BranchesError;
 use crate::request::{Rotate, is_id};
@@ -198,22 +199,21 @@ async fn delete(
 /// asked of the branch: where that has expired or changed hands since it was listed, nothing
 /// would ever lead to its secret again.
 async fn forget(function: &Function, opened: &Opened, mark: &Mark) -> Result<(), BranchesError> {
+    let name = mark.branch_name();
     let secret = match mark.class {
-        Class::DumpSource | Class::Drill => Some(mark.key.clone()),
-        Class::Rehearsal => Some(mark.branch_name()),
+        Class::DumpSource | Class::Drill if is_id(&mark.key) => {
+            branch_secret(&opened.database, &mark.key)
+        }
+        Class::Rehearsal if is_id(&name) => rehearsal_secret(&opened.database, &name),
+        // The key is not one that we give.
+        Class::DumpSource | Class::Drill | Class::Rehearsal => return Ok(()),
         Class::Daily
         | Class::Weekly
         | Class::PreDeploy
         | Class::Probe
         | Class::Restore
-        | Class::Recovery => None,
+        | Class::Recovery => return Ok(()),
     };
-    let Some(id) = secret.filter(|it| is_id(it)) else {
-        return Ok(());
-    };
-    let deleted = function
-        .secrets
-        .delete_branch_url(&opened.database, &id)
-        .await;
+    let deleted = function.secrets.delete_branch_url(&secret).await;
     deleted.map_err(BranchesError::Secret)
 }
