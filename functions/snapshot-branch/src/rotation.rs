@@ -171,7 +171,8 @@ fn fate(rules: &Rules<'_>, all: &Branches, branch: &Branch, mark: &Mark) -> Fate
 }
 
 /// What the newest deployment has replaced may be what is asked for now, so its branch is never
-/// given up for room; one after it that was begun and not reported replaces nothing yet.
+/// given up for room; one after it that was begun and not reported replaces nothing yet. The newest
+/// is the one that was reported last, which its expiry tells: not the one with the newest branch.
 fn deployed(
     rules: &Rules<'_>,
     all: &Branches,
@@ -181,7 +182,8 @@ fn deployed(
 ) -> Fate {
     let is_newer = |it: &&Branch| {
         let is_kept = it.expires_at.is_some_and(|at| at >= rules.now);
-        is_kept && is_alike(it, mark) && it.is_usable() && it.created_at > branch.created_at
+        let is_later = (it.expires_at, it.created_at) > (branch.expires_at, branch.created_at);
+        is_kept && is_alike(it, mark) && it.is_usable() && is_later
     };
     match all.0.iter().find(is_newer) {
         Some(newer) => Fate::Spare(format!(
@@ -401,6 +403,23 @@ mod tests {
     }
 
     #[test]
+    fn the_newest_deployment_is_the_one_that_was_reported_last() {
+        let deployed = |key: &str, days_old: f64, until: &str| Branch {
+            expires_at: Some(until.parse().unwrap()),
+            ..own(Class::PreDeploy, key, days_old)
+        };
+        let of = |second: Branch| Case {
+            branches_max: Some(4),
+            ..Case::of([deployed("begun-first", 3.0, "2026-11-27T02:00:00Z"), second])
+        };
+        let reported_first = of(deployed("begun-second", 2.0, "2026-11-26T02:00:00Z"));
+        assert_eq!(reported_first.deleted(), ["pre-deploy-begun-second"]);
+        // At the same moment: the newer branch is of what was begun last.
+        let at_once = of(deployed("begun-second", 2.0, "2026-11-27T02:00:00Z"));
+        assert_eq!(at_once.deleted(), ["pre-deploy-begun-first"]);
+    }
+
+    #[test]
     fn what_a_run_left_goes_and_what_one_may_still_read_stays() {
         let source = |key: &str, hours: f64| own(Class::DumpSource, key, hours / 24.0);
         let mut kept = own(Class::Rehearsal, "kept", 20.0);
@@ -525,24 +544,29 @@ mod tests {
     /// What somebody needs first in an incident is there after it.
     fn assert_the_newest_stay(all: &Branches, plan: &Rotation) {
         let now: Timestamp = NOW.parse().unwrap();
-        let newest = |class: Class, is_wanted: &dyn Fn(&Branch) -> bool| {
-            let of_class = |it: &&Branch| {
+        let of_class = |class: Class| {
+            let is_of_it = move |it: &&Branch| {
                 Mark::of(it).is_some_and(|it| it.class == class && it.database == app())
             };
-            let wanted = all.0.iter().filter(of_class).filter(|it| is_wanted(it));
-            let newest = wanted.max_by_key(|it| it.created_at);
+            all.0.iter().filter(is_of_it)
+        };
+        let newest = |class: Class| {
+            let usable = of_class(class).filter(|it| it.is_usable());
+            let newest = usable.max_by_key(|it| it.created_at);
             newest.map(|it| it.id.clone())
         };
-        let is_usable = |it: &Branch| it.is_usable();
-        let is_kept = |it: &Branch| it.expires_at.is_none_or(|at| at >= now);
-        let is_of_use = |it: &Branch| it.is_usable() && is_kept(it);
-        let is_done = |it: &Branch| is_of_use(it) && it.expires_at.is_some();
+        // Reported last; those that never were stay, as the caller looks at each.
+        let last_deployed = |is_wanted: &dyn Fn(&Branch) -> bool| {
+            let done = of_class(Class::PreDeploy).filter(|it| it.expires_at >= Some(now));
+            let last = done.filter(|it| is_wanted(it));
+            let last = last.max_by_key(|it| (it.expires_at, it.created_at));
+            last.map(|it| it.id.clone())
+        };
         for id in [
-            newest(Class::Daily, &is_usable),
-            newest(Class::Weekly, &is_usable),
-            newest(Class::PreDeploy, &is_kept),
-            newest(Class::PreDeploy, &is_of_use),
-            newest(Class::PreDeploy, &is_done),
+            newest(Class::Daily),
+            newest(Class::Weekly),
+            last_deployed(&|_| true),
+            last_deployed(&|it: &Branch| it.is_usable()),
         ]
         .into_iter()
         .flatten()
