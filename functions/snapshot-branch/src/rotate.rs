@@ -40,6 +40,7 @@ pub async fn rotate(
     let all = opened.project.branches().await?;
     let rotation = rotation::plan(&rules(&opened, &facts, invocation, ROOM), &all);
     if !request.dry_run {
+        rehearse_command::forget(function, invocation, &opened, &all).await;
         carry_out(function, &opened, &all, &rotation.delete).await?;
     }
     tracing::info!(
