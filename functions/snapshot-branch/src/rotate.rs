@@ -137,10 +137,8 @@ pub async fn sweep(function: &Function, invocation: &Invocation, opened: &Opened
         parent: None,
         now: invocation.now(),
     };
-    let mut plan = rotation::plan(&rules, all);
-    plan.delete
-        .retain(|it| it.branch.mark().class.is_temporary());
-    if let Err(error) = carry_out(function, opened, all, &plan.delete).await {
+    let left = rotation::leftovers(&rules, all);
+    if let Err(error) = carry_out(function, opened, all, &left).await {
         let error = shared::error::chain(&error);
         tracing::warn!(error, "temporary branches of earlier runs are left");
     }

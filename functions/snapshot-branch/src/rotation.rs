@@ -64,6 +64,21 @@ enum Fate {
 }
 
 pub fn plan(rules: &Rules<'_>, all: &Branches) -> Rotation {
+    let mut rotation = judge(rules, all);
+    // What is deleted next time is needed until then.
+    rotation.delete.truncate(DELETIONS_MAX);
+    rotation
+}
+
+/// Only what runs have left: however many old snapshots wait for rotation, they do not keep it.
+pub fn leftovers(rules: &Rules<'_>, all: &Branches) -> Vec<Deletion> {
+    let mut left = judge(rules, all).delete;
+    left.retain(|it| it.branch.mark().class.is_temporary());
+    left.truncate(DELETIONS_MAX);
+    left
+}
+
+fn judge(rules: &Rules<'_>, all: &Branches) -> Rotation {
     let mut rotation = Rotation::default();
     let mut spare: Vec<(&Branch, String)> = Vec::new();
     let mut branches: Vec<&Branch> = all.0.iter().collect();
@@ -81,8 +96,6 @@ pub fn plan(rules: &Rules<'_>, all: &Branches) -> Rotation {
         }
     }
     make_room(rules, all, &mut rotation, spare);
-    // What is deleted next time is needed until then.
-    rotation.delete.truncate(DELETIONS_MAX);
     rotation
 }
 
@@ -288,7 +301,7 @@ mod tests {
             }
         }
 
-        fn plan(&self) -> Rotation {
+        fn decide<T>(&self, decide: impl Fn(&Rules<'_>, &Branches) -> T) -> T {
             let rules = Rules {
                 database: &app(),
                 keep: &KeepBranches::default(),
@@ -298,7 +311,11 @@ mod tests {
                 parent: self.parent.as_deref(),
                 now: NOW.parse().unwrap(),
             };
-            plan(&rules, &Branches(self.branches.clone()))
+            decide(&rules, &Branches(self.branches.clone()))
+        }
+
+        fn plan(&self) -> Rotation {
+            self.decide(plan)
         }
 
         fn deleted(&self) -> Vec<String> {
@@ -443,6 +460,21 @@ mod tests {
                 "lifeboat-probe-app-20261120T020000Z"
             ]
         );
+    }
+
+    #[test]
+    fn however_many_old_snapshots_wait_what_a_run_left_does_not_wait_behind_them() {
+        let left = own(Class::Rehearsal, "left", 7.0 / 24.0);
+        let case = Case::of((31..60).map(daily).chain([daily(0), left]));
+        let deleted = case.deleted();
+        assert_eq!(deleted.len(), DELETIONS_MAX);
+        assert!(deleted.iter().all(|it| it.starts_with("backup-")));
+        let left: Vec<String> = case
+            .decide(leftovers)
+            .into_iter()
+            .map(|it| it.name)
+            .collect();
+        assert_eq!(left, ["rehearsal-left"]);
     }
 
     #[test]
