@@ -5,7 +5,7 @@ use serde::Serialize;
 use shared::backup::DatabaseName;
 use shared::neon::ownership::{Class, Deletable, Mark};
 use shared::neon::plan::{Plan, plan as known_plan};
-use shared::neon::{Branches, NeonError, ProjectFacts};
+use shared::neon::{Branches, ProjectFacts};
 use shared::secret::{branch_secret, rehearsal_secret};
 
 use crate::error::BranchesError;
@@ -152,14 +152,13 @@ async fn carry_out(
     all: &Branches,
     deletions: &[Deletion],
 ) -> Result<(), BranchesError> {
-    let mut failures: Vec<NeonError> = Vec::new();
+    let mut failures: Vec<BranchesError> = Vec::new();
     for deletion in deletions {
         match delete(function, opened, all, deletion).await {
             Ok(()) => {
                 tracing::info!(branch = deletion.name, deletion.reason, "deleted a branch");
             }
-            Err(BranchesError::Neon(error)) => failures.push(error),
-            Err(error) => return Err(error),
+            Err(error) => failures.push(error),
         }
     }
     let failed = failures.len();
@@ -168,7 +167,7 @@ async fn carry_out(
         Some(source) => Err(BranchesError::NotAllDeleted {
             failed,
             planned: deletions.len(),
-            source,
+            source: Box::new(source),
         }),
     }
 }
