@@ -130,6 +130,14 @@ impl NeonFaults {
         self.rules().operations.push(rule);
     }
 
+    /// Of this project alone.
+    pub(super) fn operations_left(&self, project: &str) -> Vec<&'static str> {
+        let rules = self.rules();
+        let of_this = rules.operations.iter();
+        let of_this = of_this.filter(|(whose, _, _)| whose.as_deref() == Some(project));
+        of_this.map(|(_, action, _)| *action).collect()
+    }
+
     pub fn clear(&self) {
         *self.rules() = Rules::default();
     }
