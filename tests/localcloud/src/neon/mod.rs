@@ -306,16 +306,6 @@ impl Neon {
         Ok(())
     }
 
-    /// The actions whose faults, made for this project, no operation has met when all have ended.
-    ///
-    /// # Errors
-    ///
-    /// There is no such project.
-    pub fn unmet_operations(&self, project: &str) -> Result<Vec<&'static str>, NeonError> {
-        self.settle(project)?;
-        Ok(self.faults().operations_left(project))
-    }
-
     /// What has gone through an endpoint so far.
     ///
     /// # Errors
