@@ -15,6 +15,7 @@ mod drill;
 mod dump_source;
 mod every_fault;
 mod faults;
+mod leftovers;
 mod new_project;
 mod rate;
 mod recover;

@@ -197,6 +197,13 @@ pub struct SourceBranch {
     pub lent_as: String,
 }
 
+impl SourceBranch {
+    /// Whether it was made for that backup: an older branch is never recorded as tonight's data.
+    pub fn is_of(&self, id: BackupId) -> bool {
+        self.lent_as.starts_with(&format!("{id}-"))
+    }
+}
+
 /// Links a manifest to the one before it, so that a gap or a rollback shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -266,6 +273,18 @@ mod tests {
         for name in ["", "-a", "A", "a/b", "a_b", "a b", "é", &"a".repeat(41)] {
             assert!(name.parse::<DatabaseName>().is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_branch_is_of_the_backup_that_it_was_made_for_alone() {
+        let branch = SourceBranch {
+            branch_id: "br-a".to_owned(),
+            data_as_of: "2026-11-21T01:00:00Z".parse().unwrap(),
+            lent_as: "20261121T010000Z-nightly-0a1b2c3d".to_owned(),
+        };
+        let is_of = |id: &str| branch.is_of(id.parse().unwrap());
+        assert!(is_of("20261121T010000Z-nightly"));
+        assert!(!is_of("20261122T010000Z-nightly") && !is_of("20261121T010000Z-on-demand"));
     }
 
     #[test]

@@ -75,10 +75,16 @@ struct BranchSecret {
     url: String,
 }
 
-/// The name of that secret: each execution of a backup, each drill and each rehearsal has its own,
-/// so runs never touch each other's.
+/// The name of that secret: each execution of a backup and each drill has its own, so runs never
+/// touch each other's.
 pub fn branch_secret(database: &DatabaseName, id: &str) -> String {
     format!("lifeboat/branch/{database}/{id}")
+}
+
+/// Of a rehearsal's. Apart from the others: whoever rehearses may read what has this prefix, and
+/// the passwords of a dump's or drill's branch may be production's.
+pub fn rehearsal_secret(database: &DatabaseName, branch: &str) -> String {
+    format!("lifeboat/rehearsal/{database}/{branch}")
 }
 
 /// Opens one Neon project.
@@ -159,22 +165,21 @@ impl Secrets {
         parse_headers(name, &value)
     }
 
-    /// Stores how to reach the temporary branch of a backup, drill or rehearsal; again with the
-    /// same is the same.
+    /// Stores how to reach a temporary branch, under one of the names above; again with the same
+    /// is the same.
     pub async fn put_branch_url(
         &self,
-        database: &DatabaseName,
-        id: &str,
+        name: &str,
         branch_id: &str,
         uri: &ConnectionUri,
     ) -> Result<(), SecretError> {
-        let name = branch_secret(database, id);
         let (branch_id, url) = (branch_id.to_owned(), uri.expose().to_owned());
         let secret = serde_json::to_string(&BranchSecret { branch_id, url });
         let Ok(secret) = secret else {
+            let name = name.to_owned();
             return Err(SecretError::JsonWithoutUrl { name });
         };
-        self.put(&name, &secret).await
+        self.put(name, &secret).await
     }
 
     /// Stores how to reach the server of a target; again with the same is the same.
@@ -201,17 +206,12 @@ impl Secrets {
     }
 
     /// Deletes it for good; one that is gone is deleted already.
-    pub async fn delete_branch_url(
-        &self,
-        database: &DatabaseName,
-        id: &str,
-    ) -> Result<(), SecretError> {
-        let name = branch_secret(database, id);
-        let delete = self.client.delete_secret().secret_id(&name);
+    pub async fn delete_branch_url(&self, name: &str) -> Result<(), SecretError> {
+        let delete = self.client.delete_secret().secret_id(name);
         match delete.force_delete_without_recovery(true).send().await {
             Ok(_) => Ok(()),
             Err(error) if error.code() == Some("ResourceNotFoundException") => Ok(()),
-            Err(error) => Err(failed(&name, &error)),
+            Err(error) => Err(failed(name, &error)),
         }
     }
 

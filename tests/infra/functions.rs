@@ -63,17 +63,55 @@ fn snapshot_branch_opens_neon_and_nothing_else() {
     ];
     assert_eq!(names, expected);
     assert_eq!(may["s3:PutObject"], ["VaultBucket/evidence/*"]);
-    let written = ["lifeboat/branch/*", "lifeboat/target/neon-*"];
+    let written = [
+        "lifeboat/branch/*",
+        "lifeboat/rehearsal/*",
+        "lifeboat/target/neon-*",
+    ];
     for (action, secrets) in [
         ("secretsmanager:GetSecretValue", &["lifeboat/neon/*"][..]),
         ("secretsmanager:CreateSecret", &written),
         ("secretsmanager:PutSecretValue", &written),
-        ("secretsmanager:DeleteSecret", &written[..1]),
+        ("secretsmanager:DeleteSecret", &written[..2]),
     ] {
         assert_eq!(may[action].len(), secrets.len(), "{action}");
         for (found, secret) in may[action].iter().zip(secrets) {
             assert!(found.ends_with(&format!(":secret:{secret}")), "{action}");
         }
+    }
+}
+
+/// Passwords of a dump's or drill's branch may be production's: what is lent to them is not for
+/// whoever rehearses, and what is lent to him is not for them.
+#[test]
+fn whoever_rehearses_reads_secrets_of_rehearsals_and_nobody_else_does() {
+    let root = localcloud::workspace::root();
+    let runbook = std::fs::read_to_string(root.join("docs/RUNBOOK.md")).unwrap();
+    let is_policy = |it: &&str| it.contains("lifeboat-snapshot-branch");
+    let policy = runbook.split("```json\n").skip(1).find(is_policy).unwrap();
+    let policy = policy.split("```").next().unwrap();
+    let policy: serde_json::Value = serde_json::from_str(policy).unwrap();
+    let given: Vec<(&str, &str)> = policy["Statement"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| {
+            let resource = it["Resource"].as_str().unwrap();
+            let (_, resource) = resource.split_once("111122223333:").unwrap();
+            (it["Action"].as_str().unwrap(), resource)
+        })
+        .collect();
+    let invoke = "function:lifeboat-snapshot-branch";
+    let read = "secret:lifeboat/rehearsal/app/*";
+    let expected = [
+        ("lambda:InvokeFunction", invoke),
+        ("secretsmanager:GetSecretValue", read),
+    ];
+    assert_eq!(given, expected);
+    for (role, statement) in allowed() {
+        let reads = actions(statement).contains(&"secretsmanager:GetSecretValue");
+        let rehearsals = statement["Resource"].to_string().contains("rehearsal");
+        assert!(!(reads && rehearsals), "{role}");
     }
 }
 

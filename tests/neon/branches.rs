@@ -159,32 +159,6 @@ async fn old_branches_go_and_whatever_is_not_ours_stays() {
 }
 
 #[tokio::test]
-async fn a_branch_that_expires_while_branches_are_rotated_leaves_no_secret() {
-    let stage = Stage::new("neon-vanished", project(), "dump_compute = 0.25").await;
-    let drill = json!({"database": stage.name, "drill_id": "20260110T030000Z-0a1b2c3d"});
-    let create = json!({"drill_source": {"create": drill}});
-    let lent = stage.invoke(&create).await.unwrap();
-    let of = |field: &str| lent[field].as_str().unwrap().to_owned();
-    assert_eq!(stage.branch_secrets().await.len(), 1);
-    stage.age(&of("branch"), 1);
-    // Listed, and not there when it is looked at once more.
-    stage.neon.faults().add(NeonFault {
-        method: Some(Method::GET),
-        path: format!("/branches/{}", of("branch_id")),
-        action: NeonFaultAction::NotFound,
-        ..NeonFault::default()
-    });
-    let rotate = json!({"rotate": {"database": stage.name}});
-    stage.invoke(&rotate).await.unwrap();
-    assert_eq!(stage.names(), [of("branch"), "main".to_owned()]);
-    let nothing: [String; 0] = [];
-    assert_eq!(stage.branch_secrets().await, nothing);
-    // Its run is over, so it goes when it is seen again.
-    stage.invoke(&rotate).await.unwrap();
-    assert_eq!(stage.names(), ["main"]);
-}
-
-#[tokio::test]
 async fn an_old_branch_that_cannot_be_deleted_does_not_keep_tonights_from_being_made() {
     let stage = Stage::new("neon-stuck", project(), "").await;
     for day in ["2026-01-05", "2026-01-06"] {

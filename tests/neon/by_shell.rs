@@ -82,7 +82,8 @@ pub(super) async fn drill(stage: &Stage) -> Execution {
 
 /// The id of the plan that waits for a decision.
 async fn asked(stage: &Stage, execution: &str) -> String {
-    for _ in 0..600 {
+    // Five minutes: other tests may have the machine.
+    for _ in 0..3_000 {
         let messages = stage.cloud.published_messages().await.unwrap();
         let is_asked = |it: &str| it.contains(execution) && it.contains("waits for your decision");
         if let Some(message) = messages.iter().find(|it| is_asked(&it.text)) {

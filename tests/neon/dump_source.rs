@@ -177,10 +177,15 @@ async fn of_two_runs_of_one_night_the_first_to_end_leaves_the_others_branch_alon
     let (mut a, mut b) = (Box::pin(a), Box::pin(b));
     // Whichever asks first.
     gate.add_permits(1);
-    let (first, is_a) = tokio::select! {
-        ended = &mut a => (ended.unwrap(), true),
-        ended = &mut b => (ended.unwrap(), false),
+    let first = async {
+        tokio::select! {
+            ended = &mut a => (ended.unwrap(), true),
+            ended = &mut b => (ended.unwrap(), false),
+        }
     };
+    // The one permit may go to a request whose client has gone.
+    let first = tokio::time::timeout(Duration::from_secs(300), first).await;
+    let (first, is_a) = first.expect("neither of the two came to its end");
     stage.subject().assert_verified(&first).await;
     assert_eq!(stage.branches().len(), 2, "{}", stage.story());
     gate.add_permits(100);
@@ -225,6 +230,16 @@ async fn asking_twice_for_a_dumps_branch_gives_the_same_one_and_deleting_twice_i
     assert_eq!(
         stage.branch_secrets().await,
         [format!("lifeboat/branch/neon-twice/{lent_as}")]
+    );
+    // Tonight's backup is never of another night's branch.
+    let mut tomorrow = item.clone();
+    tomorrow["scheduled_time"] = json!("2026-01-11T01:00:00Z");
+    tomorrow["backup_id"] = json!("20260111T010000Z-nightly");
+    tomorrow["source_branch"] = first["source_branch"].clone();
+    let error = stage.call("DumpFunction", &tomorrow).await.unwrap_err();
+    assert!(
+        error.contains("which was not made for 20260111T010000Z-nightly"),
+        "{error}"
     );
     let of_another = json!({"dump_source": {"delete": of("b")}});
     assert_eq!(stage.invoke(&of_another).await.unwrap()["deleted"], false);

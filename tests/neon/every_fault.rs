@@ -247,7 +247,8 @@ impl Ground {
     /// Polls come as often as they must, so the last ones may be missing.
     fn assert_met(&self, trouble: &Trouble, before: usize) {
         let Trouble::Request(spot, _) = trouble else {
-            return;
+            let unmet = self.stage.neon.unmet_operations(&self.stage.seeded.project);
+            return assert!(unmet.unwrap().is_empty(), "{trouble:?} met nobody");
         };
         let calls = &self.calls()[before..];
         let met = calls.iter().filter(|it| spot.is_kind_of(it)).count();

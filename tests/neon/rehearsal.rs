@@ -195,7 +195,8 @@ async fn a_command_migrates_its_own_branch_and_what_it_changed_is_told_before_al
     // What CI is given opens this branch, and not production.
     assert_ne!(password(&url), production_password(&stage).await);
     let branch = begun["branch"].as_str().unwrap();
-    let secret = format!("lifeboat/branch/{}/{branch}", stage.name);
+    // Which lies where CI reads, and where nothing that is lent to a dump or a drill does.
+    let secret = format!("lifeboat/rehearsal/{}/{branch}", stage.name);
     assert_eq!(stage.branch_secrets().await, [secret]);
     let index = "CREATE INDEX CONCURRENTLY by_email ON users (email);";
     let sql = format!("ALTER TABLE users ADD COLUMN name text;\n{index}");
@@ -234,6 +235,23 @@ async fn a_command_migrates_its_own_branch_and_what_it_changed_is_told_before_al
         assert!(error.contains("it has ended"), "{error}");
     }
     assert_eq!(stage.names(), ["main"]);
+}
+
+/// Where nobody begins another and dumps read production, the daily rotation alone comes by. Its
+/// branch's name.
+async fn forgotten_until_rotated(stage: &Stage) -> String {
+    let (late, _) = begin(stage, 3).await;
+    let name = late["branch"].as_str().unwrap().to_owned();
+    let rotate = async |dry_run: bool| {
+        let rotate = json!({"rotate": {"database": stage.name, "dry_run": dry_run}});
+        assert_eq!(stage.invoke(&rotate).await.unwrap()["deleted_total"], 0);
+        stage.branch_secrets().await.len()
+    };
+    assert_eq!(rotate(false).await, 1, "it may still be used");
+    stage.age(&name, 1);
+    assert_eq!(rotate(true).await, 1, "a dry run deletes nothing");
+    assert_eq!(rotate(false).await, 0);
+    name
 }
 
 #[tokio::test]
@@ -279,8 +297,9 @@ async fn a_command_that_fails_is_said_to_and_what_is_kept_or_never_ended_leaves_
     let (next, _) = begin(&stage, 0).await;
     end(&stage, &next["branch"], 0).await.unwrap();
     assert_eq!(stage.branch_secrets().await, [""; 0]);
+    let late_name = forgotten_until_rotated(&stage).await;
     let forgotten = forgotten["branch"].as_str().unwrap().to_owned();
-    let mut left = vec![kept_name, "main".to_owned(), forgotten];
+    let mut left = vec![kept_name, "main".to_owned(), forgotten, late_name];
     left.sort();
     assert_eq!(stage.names(), left, "{}", stage.story());
 }

@@ -35,6 +35,11 @@ async fn branches_need_no_more_than_their_role_gives_and_it_gives_no_more() {
     let migration = "CREATE TABLE rehearsed (i int)";
     let rehearse = json!({"rehearse": {"database": NAME, "by": "Ada", "sql": migration}});
     assert_eq!(stage.invoke(&rehearse).await.unwrap()["verdict"], "passed");
+    let begin = json!({"rehearse_begin": {"database": NAME, "by": "Ada"}});
+    let begun = stage.invoke(&begin).await.unwrap();
+    let end = json!({"database": NAME, "branch": begun["branch"], "exit_status": 0});
+    let end = json!({"rehearse_end": end});
+    assert_eq!(stage.invoke(&end).await.unwrap()["notes"], json!([]));
     assert_eq!(
         stage.names(),
         ["backup-2026-01-11", "main", "weekly-2026-01-11"]
@@ -69,12 +74,15 @@ async fn assert_secrets_denied(stage: &Stage) {
     let api_key = of("neon", &stage.seeded.project);
     let lent = of("branch", "enforced-neon/20260110T010000Z-nightly");
     cloud.put_secret(&lent, "hidden").await.unwrap();
+    let rehearsed = of("rehearsal", "enforced-neon/rehearsal-x");
+    cloud.put_secret(&rehearsed, "hidden").await.unwrap();
     // It keeps what leads to a branch, and does not read it back.
     for secret in [
         "lifeboat/identity",
         "lifeboat/database/enforced-neon",
         "lifeboat/target/standby",
         lent.as_str(),
+        rehearsed.as_str(),
     ] {
         assert_secret_denied(cloud, ROLE, secret).await;
     }
@@ -85,6 +93,7 @@ async fn assert_secrets_denied(stage: &Stage) {
         "VerifyFunctionRole",
     ] {
         assert_secret_denied(cloud, role, &api_key).await;
+        assert_secret_denied(cloud, role, &rehearsed).await;
     }
     let get = json!({"SecretId": api_key});
     asked(cloud, "GetSecretValue", &get).await.unwrap();
@@ -101,6 +110,8 @@ async fn assert_secrets_denied(stage: &Stage) {
             assert!(error.contains("AccessDenied"), "{action} {secret}: {error}");
         }
     }
-    let delete = json!({"SecretId": lent, "ForceDeleteWithoutRecovery": true});
-    asked(cloud, "DeleteSecret", &delete).await.unwrap();
+    for secret in [lent, rehearsed] {
+        let delete = json!({"SecretId": secret, "ForceDeleteWithoutRecovery": true});
+        asked(cloud, "DeleteSecret", &delete).await.unwrap();
+    }
 }

@@ -220,7 +220,7 @@ impl Stage {
 
     /// Names of the secrets of temporary branches that are left.
     pub(super) async fn branch_secrets(&self) -> Vec<String> {
-        let prefix = format!("lifeboat/branch/{}/", self.name);
+        let prefixes = ["branch", "rehearsal"].map(|it| format!("lifeboat/{it}/{}/", self.name));
         let (mut names, mut page) = (Vec::new(), json!({"MaxResults": 100}));
         loop {
             let target = "secretsmanager.ListSecrets";
@@ -233,7 +233,7 @@ impl Stage {
                 None => break,
             }
         }
-        names.retain(|it| it.starts_with(&prefix));
+        names.retain(|it| prefixes.iter().any(|prefix| it.starts_with(prefix)));
         names
     }
 

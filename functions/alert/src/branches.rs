@@ -113,7 +113,7 @@ fn meaning(branches: &Branches<'_>) -> &'static str {
             "it is not shown that a state of a week ago can be had of Neon within minutes; do not count on it before a drill passes. Production was not touched, and backups in the vault are taken all the same."
         }
         DRILL_MISSED => {
-            "a branch of the past can be had and was found whole. It took longer, or reached back less far, than was promised, or was not deleted."
+            "a branch of the past can be had, and what is there is right. It took longer, or reached back less far, than was promised, was not deleted, or lacks something that was asked for, which is younger or was lost."
         }
         _ => {
             "snapshot branches may be missing, or too many. No branch that is not Lifeboat's was touched, and backups in the vault are taken all the same."
@@ -131,7 +131,7 @@ fn do_now(branches: &Branches<'_>) -> &'static str {
             "see above what failed and what to do about it, and whether Neon is well (its status page)."
         }
         DRILL_MISSED => {
-            "nothing tonight. Each line above says what to change; a larger dump_compute of [database.neon] makes checks faster, and its block `drill` has the budgets."
+            "nothing tonight. Each line above says what to change, or what to look for; a larger dump_compute of [database.neon] makes checks faster, and its block `drill` has the budgets."
         }
         "Refused" => {
             "change what the text above asks for. Without that it fails the same way every time, so nothing was tried twice."

@@ -7,6 +7,7 @@ use shared::policy::BranchDrill;
 use shared::verdict::{Code, Finding, Verdict, decide};
 
 use crate::checks::CheckResult;
+use crate::checks::branch::absent;
 use crate::request::{BranchItem, Ended, Failure};
 use crate::timing::{Budget, Timed, between, short_seconds};
 use crate::verdict::{finding, of_check};
@@ -32,7 +33,7 @@ pub struct BranchEvidence {
     pub verdict: Verdict,
     /// Worst first.
     pub findings: Vec<Finding>,
-    /// What was promised and not kept; it does not decide.
+    /// What was promised and not kept, and what was asked for and was not there; it does not decide.
     pub missed: Vec<String>,
     pub steps: Vec<Timed>,
     pub budgets: Vec<Budget>,
@@ -79,13 +80,15 @@ pub fn evidence(
     // What was not reached, the findings tell.
     let reached = budgets.iter().filter(|it| it.seconds.is_some());
     let missed = reached.filter_map(Budget::missed);
+    let absent = examined.as_ref().map(|it| absent(&it.checks));
+    let absent = absent.into_iter().flatten();
     BranchEvidence {
         format: 1,
         check: "branch".to_owned(),
         drill: drill.clone(),
         finished_at,
         verdict: decide(&findings),
-        missed: short.into_iter().chain(left).chain(missed).collect(),
+        missed: absent.chain(short).chain(left).chain(missed).collect(),
         findings,
         steps: steps(&ended, examined.as_ref(), finished_at),
         budgets,
@@ -220,6 +223,7 @@ fn summary(evidence: &BranchEvidence, evidence_key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checks::Status;
     use crate::checks::branch::{reachable, tables};
     use crate::request::{DrillKind, Lent};
 
@@ -271,6 +275,15 @@ mod tests {
         let policy = BranchDrill::default();
         let evidence = evidence(&item(), &policy, ended, examined, at(finished));
         answer(&evidence, "evidence/app/x-branch.json".to_owned())
+    }
+
+    fn there(name: &str, status: Status) -> CheckResult {
+        CheckResult {
+            name: name.to_owned(),
+            status,
+            summary: "not there at that time".to_owned(),
+            ..reachable(&Ok(()), 1.0)
+        }
     }
 
     fn well() -> Ended {
@@ -337,6 +350,22 @@ mod tests {
         let recorded = judge(left, Some(examined(30, 90, vec![])), 120);
         assert!(!recorded.is_deleted && recorded.verdict == Verdict::Passed);
         assert!(recorded.summary.contains("could not be deleted"));
+    }
+
+    #[test]
+    fn what_was_not_there_is_told_by_day_as_younger_or_lost() {
+        let checks = vec![
+            there("orders", Status::Passed),
+            there("since", Status::Note),
+        ];
+        let recorded = judge(well(), Some(examined(30, 90, checks)), 120);
+        assert_eq!(recorded.verdict, Verdict::Passed);
+        assert_eq!(
+            (recorded.told_as, recorded.wakes, recorded.missed.len()),
+            (Some("BranchDrillMissed"), false, 1)
+        );
+        let says = "since: not there at that time. It is younger than that, or was lost";
+        assert!(recorded.summary.contains(says), "{}", recorded.summary);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lambda_runtime::Diagnostic;
 use shared::archive::{ReadError, UnknownData};
-use shared::backup::{DatabaseName, MismatchedBackupId};
+use shared::backup::{BackupId, DatabaseName, MismatchedBackupId};
 use shared::client_tools::ClientError;
 use shared::config::LayerError;
 use shared::error::Name;
@@ -27,6 +27,10 @@ pub enum DumpError {
         "{0} is to be read from a temporary branch, and the event names none: start the backup machine instead of this function"
     )]
     NoSourceBranch(DatabaseName),
+    #[error(
+        "the event names the branch of {lent_as}, which was not made for {id}: start the backup machine instead of this function"
+    )]
+    OtherSourceBranch { lent_as: String, id: BackupId },
     #[error(transparent)]
     Layer(#[from] LayerError),
     #[error(transparent)]
@@ -146,6 +150,7 @@ impl DumpError {
             Self::Event(_)
             | Self::UnknownDatabase(_)
             | Self::NoSourceBranch(_)
+            | Self::OtherSourceBranch { .. }
             | Self::Layer(_)
             | Self::Preflight(_)
             | Self::Client(_)

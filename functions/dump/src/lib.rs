@@ -115,7 +115,7 @@ pub async fn dump(
     let policy = read_policy(&config.layer_root)?;
     let manifest_key = Key::Manifest(&item.database, id).to_string();
     let (database, bucket) = (item.database.clone(), bucket.clone());
-    let url = source_url(secrets, &item).await?;
+    let url = source_url(secrets, &item, id).await?;
     let run = Run {
         item,
         id,
@@ -130,7 +130,7 @@ pub async fn dump(
     let outcome = match run.clone().attempt(url).await {
         Err(DumpError::Connect(PgError::Authentication { .. })) => {
             // The password may have been rotated between reading and connecting.
-            let url = source_url(secrets, &run.item).await?;
+            let url = source_url(secrets, &run.item, id).await?;
             run.attempt(url).await?
         }
         outcome => outcome?,
@@ -140,9 +140,17 @@ pub async fn dump(
 
 /// Production, or the temporary branch that was made for this backup; never the one for the
 /// other.
-async fn source_url(secrets: &Secrets, item: &BackupItem) -> Result<DatabaseUrl, DumpError> {
+async fn source_url(
+    secrets: &Secrets,
+    item: &BackupItem,
+    id: BackupId,
+) -> Result<DatabaseUrl, DumpError> {
     let database = &item.database;
     match &item.source_branch {
+        Some(branch) if !branch.is_of(id) => Err(DumpError::OtherSourceBranch {
+            lent_as: branch.lent_as.clone(),
+            id,
+        }),
         Some(branch) => Ok(secrets
             .branch_url(database, &branch.lent_as, &branch.branch_id)
             .await?),

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use shared::neon::ownership::{Class, Mark};
 use shared::neon::{NewBranch, Removed};
+use shared::secret::branch_secret;
 
 use crate::create::{ensure_if_room, production, whole_second};
 use crate::dump_source::{EXPIRES_AFTER, SourceDeleted, lend};
@@ -48,7 +49,8 @@ pub async fn create(
         expires_at: Some(whole_second(invocation.now()) + EXPIRES_AFTER),
     };
     let ensured = ensure_if_room(&opened, &new).await?;
-    lend(function, &opened, &ensured, &drill.drill_id).await?;
+    let secret = branch_secret(&opened.database, &drill.drill_id);
+    lend(function, &opened, &ensured, &secret).await?;
     tracing::info!(
         branch = ensured.branch.name,
         ensured.is_new,
@@ -76,9 +78,9 @@ pub async fn delete(
     invocation: &Invocation,
     drill: &DrillBranch,
 ) -> Result<SourceDeleted, BranchesError> {
-    let secrets = &function.secrets;
-    let deleted = secrets.delete_branch_url(&drill.database, &drill.drill_id);
-    deleted.await.map_err(BranchesError::Secret)?;
+    let secret = branch_secret(&drill.database, &drill.drill_id);
+    let deleted = function.secrets.delete_branch_url(&secret).await;
+    deleted.map_err(BranchesError::Secret)?;
     let opened = function.open(invocation, &drill.database).await?;
     let mark = mark(drill);
     let removed = opened.project.remove(&mark).await?;

@@ -13,6 +13,7 @@ use serde::Serialize;
 use shared::backup::{DatabaseName, SourceBranch};
 use shared::neon::ownership::{Class, Mark};
 use shared::neon::{Ensured, NewBranch, Point, Removed};
+use shared::secret::branch_secret;
 
 use crate::create::{ensure, production, whole_second};
 use crate::error::BranchesError;
@@ -52,7 +53,8 @@ pub async fn create(
         expires_at: Some(whole_second(invocation.now()) + EXPIRES_AFTER),
     };
     let ensured = ensure(function, invocation, &opened, &new).await?;
-    lend(function, &opened, &ensured, &lent_as).await?;
+    let secret = branch_secret(&opened.database, &lent_as);
+    lend(function, &opened, &ensured, &secret).await?;
     tracing::info!(
         branch = ensured.branch.name,
         ensured.is_new,
@@ -71,12 +73,12 @@ pub async fn create(
     })
 }
 
-/// Writes how to reach the branch into the secret of that work.
+/// Writes how to reach the branch into the secret of that name.
 pub async fn lend(
     function: &Function,
     opened: &Opened,
     ensured: &Ensured,
-    id: &str,
+    secret: &str,
 ) -> Result<(), BranchesError> {
     let (role, database) = (&opened.policy.role, &opened.policy.database);
     let uri = opened.project.connection_uri(&ensured.own, role, database);
@@ -84,7 +86,7 @@ pub async fn lend(
     // A pooled host, or one that cannot be verified, is refused here already.
     uri.parse().map_err(BranchesError::Uri)?;
     let (secrets, branch_id) = (&function.secrets, &ensured.branch.id);
-    let stored = secrets.put_branch_url(&opened.database, id, branch_id, &uri);
+    let stored = secrets.put_branch_url(secret, branch_id, &uri);
     stored.await.map_err(BranchesError::Secret)
 }
 
@@ -105,7 +107,8 @@ pub async fn delete(
     let lent_as = dump.lent_as().map_err(BranchesError::Item)?;
     let database = &dump.backup.database;
     // Before anything that may be refused: nothing else would ever remove it.
-    let deleted = function.secrets.delete_branch_url(database, &lent_as).await;
+    let secret = branch_secret(database, &lent_as);
+    let deleted = function.secrets.delete_branch_url(&secret).await;
     deleted.map_err(BranchesError::Secret)?;
     let opened = function.open(invocation, database).await?;
     let mark = Mark::new(Class::DumpSource, &opened.database, &lent_as);

@@ -84,7 +84,7 @@ pub enum BranchesError {
         failed: usize,
         planned: usize,
         #[source]
-        source: NeonError,
+        source: Box<BranchesError>,
     },
     /// Whoever may invoke one of the two need not be allowed to invoke the other.
     #[error("{}", other_function(*recovers))]
@@ -135,7 +135,8 @@ impl BranchesError {
             | Self::Uri(_) => Name::Refused,
             Self::Secret(source) if source.is_transient() => Name::Transient,
             Self::Secret(_) => Name::Refused,
-            Self::Neon(source) | Self::NotAllDeleted { source, .. } => source.name(),
+            Self::Neon(source) => source.name(),
+            Self::NotAllDeleted { source, .. } => source.name(),
             Self::Recovery(source) => source.name(),
             Self::Evidence(source) => source.name(),
             Self::Branch(source) if source.is_transient() => Name::Transient,

@@ -2,7 +2,8 @@
 //! (a migration tool, a script), and tells afterwards what that has changed.
 //!
 //! How to reach the branch goes into a secret, as for a dump ([`crate::dump_source`]), in the same
-//! order; its password opens nothing else. That the command failed is an answer, and no error.
+//! order, but under a prefix of its own; its password opens nothing else. That the command failed
+//! is an answer, and no error.
 
 use std::time::Instant;
 
@@ -11,7 +12,7 @@ use serde::Serialize;
 use shared::backup::DatabaseName;
 use shared::neon::ownership::{Class, KEEP, Mark};
 use shared::neon::{Branch, Branches, Ensured, NewBranch};
-use shared::secret::branch_secret;
+use shared::secret::rehearsal_secret;
 use shared::verdict::Verdict;
 
 use crate::create::{ensure_if_room, production, whole_second};
@@ -101,7 +102,7 @@ pub async fn begin(
         "a command can be rehearsed on its branch"
     );
     Ok(Begun {
-        secret: branch_secret(&opened.database, &branch.name),
+        secret: rehearsal_secret(&opened.database, &branch.name),
         database: opened.database,
         branch: branch.name,
         branch_id: branch.id,
@@ -124,8 +125,9 @@ async fn lend(
     let uri = uri.await?;
     // A pooled host, or one that cannot be verified, is refused here already.
     uri.parse().map_err(BranchesError::Uri)?;
-    let (secrets, branch) = (&function.secrets, &ensured.branch);
-    let stored = secrets.put_branch_url(&opened.database, &branch.name, &branch.id, &uri);
+    let branch = &ensured.branch;
+    let secret = rehearsal_secret(&opened.database, &branch.name);
+    let stored = function.secrets.put_branch_url(&secret, &branch.id, &uri);
     stored.await.map_err(BranchesError::Secret)?;
     Ok(ensured)
 }
@@ -211,8 +213,9 @@ async fn forget_secret(
     opened: &Opened,
     branch: &str,
 ) -> Result<(), BranchesError> {
-    let deleted = function.secrets.delete_branch_url(&opened.database, branch);
-    deleted.await.map_err(BranchesError::Secret)
+    let secret = rehearsal_secret(&opened.database, branch);
+    let deleted = function.secrets.delete_branch_url(&secret).await;
+    deleted.map_err(BranchesError::Secret)
 }
 
 /// Deletes the secrets of branches that are kept though their end was never told: a branch that

@@ -203,6 +203,20 @@ pub fn is_id(id: &str) -> bool {
     (1..=60).contains(&id.len()) && id.chars().all(allowed)
 }
 
+/// `0` is any digit, `x` any hexadecimal one.
+const DRILL_ID: &str = "0000-00-00T000000Z-xxxxxxxx";
+
+/// As the drill of a branch makes it, and nothing else: it names a secret, and who may ask for a
+/// drill's branch may be able to read the secrets of others' work.
+fn is_drill_id(id: &str) -> bool {
+    let fits = |(wanted, found): (u8, u8)| match wanted {
+        b'0' => found.is_ascii_digit(),
+        b'x' => found.is_ascii_hexdigit(),
+        _ => found == wanted,
+    };
+    id.len() == DRILL_ID.len() && DRILL_ID.bytes().zip(id.bytes()).all(fits)
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     #[error("the event is not one that snapshot-branch knows")]
@@ -282,7 +296,7 @@ impl Request {
             restore.check()?;
         }
         if let Some(DrillSource::Create(drill) | DrillSource::Delete(drill)) = &event.drill_source
-            && !is_id(&drill.drill_id)
+            && !is_drill_id(&drill.drill_id)
         {
             return Err(RequestError::DrillId);
         }
@@ -496,6 +510,29 @@ mod tests {
                 "{}",
                 error.error_message
             );
+        }
+    }
+
+    #[test]
+    fn a_drills_branch_is_named_by_the_drill_and_by_nobody_else() {
+        let parse = |what: &str, id: &str| {
+            let drill = json!({"database": "app", "drill_id": id});
+            Request::parse(json!({"drill_source": {what: drill}}))
+        };
+        for what in ["create", "delete"] {
+            assert!(parse(what, "2026-11-22T030000Z-0a1b2c3d").is_ok());
+            for id in [
+                "",
+                "rehearsal-x",
+                "rehearsal-20261121T023000Z-0a1b2c3d",
+                "20261121T010000Z-nightly-0a1b2c3d",
+                "2026-11-22T030000Z-0a1b2c3d-x",
+                "2026-11-22T030000Z-nightly1",
+            ] {
+                let error = Diagnostic::from(parse(what, id).unwrap_err());
+                assert_eq!(error.error_type, "Refused");
+                assert!(error.error_message.contains("`drill_id`"), "{id}");
+            }
         }
     }
 

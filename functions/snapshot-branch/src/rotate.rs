@@ -5,7 +5,8 @@ use serde::Serialize;
 use shared::backup::DatabaseName;
 use shared::neon::ownership::{Class, Deletable, Mark};
 use shared::neon::plan::{Plan, plan as known_plan};
-use shared::neon::{Branches, NeonError, ProjectFacts};
+use shared::neon::{Branches, ProjectFacts};
+use shared::secret::{branch_secret, rehearsal_secret};
 
 use crate::error::BranchesError;
 use crate::request::{Rotate, is_id};
@@ -39,6 +40,7 @@ pub async fn rotate(
     let all = opened.project.branches().await?;
     let rotation = rotation::plan(&rules(&opened, &facts, invocation, ROOM), &all);
     if !request.dry_run {
+        rehearse_command::forget(function, invocation, &opened, &all).await;
         carry_out(function, &opened, &all, &rotation.delete).await?;
     }
     tracing::info!(
@@ -135,10 +137,8 @@ pub async fn sweep(function: &Function, invocation: &Invocation, opened: &Opened
         parent: None,
         now: invocation.now(),
     };
-    let mut plan = rotation::plan(&rules, all);
-    plan.delete
-        .retain(|it| it.branch.mark().class.is_temporary());
-    if let Err(error) = carry_out(function, opened, all, &plan.delete).await {
+    let left = rotation::leftovers(&rules, all);
+    if let Err(error) = carry_out(function, opened, all, &left).await {
         let error = shared::error::chain(&error);
         tracing::warn!(error, "temporary branches of earlier runs are left");
     }
@@ -152,14 +152,13 @@ async fn carry_out(
     all: &Branches,
     deletions: &[Deletion],
 ) -> Result<(), BranchesError> {
-    let mut failures: Vec<NeonError> = Vec::new();
+    let mut failures: Vec<BranchesError> = Vec::new();
     for deletion in deletions {
         match delete(function, opened, all, deletion).await {
             Ok(()) => {
                 tracing::info!(branch = deletion.name, deletion.reason, "deleted a branch");
             }
-            Err(BranchesError::Neon(error)) => failures.push(error),
-            Err(error) => return Err(error),
+            Err(error) => failures.push(error),
         }
     }
     let failed = failures.len();
@@ -168,7 +167,7 @@ async fn carry_out(
         Some(source) => Err(BranchesError::NotAllDeleted {
             failed,
             planned: deletions.len(),
-            source,
+            source: Box::new(source),
         }),
     }
 }
@@ -198,22 +197,21 @@ async fn delete(
 /// asked of the branch: where that has expired or changed hands since it was listed, nothing
 /// would ever lead to its secret again.
 async fn forget(function: &Function, opened: &Opened, mark: &Mark) -> Result<(), BranchesError> {
+    let name = mark.branch_name();
     let secret = match mark.class {
-        Class::DumpSource | Class::Drill => Some(mark.key.clone()),
-        Class::Rehearsal => Some(mark.branch_name()),
+        Class::DumpSource | Class::Drill if is_id(&mark.key) => {
+            branch_secret(&opened.database, &mark.key)
+        }
+        Class::Rehearsal if is_id(&name) => rehearsal_secret(&opened.database, &name),
+        // The key is not one that we give.
+        Class::DumpSource | Class::Drill | Class::Rehearsal => return Ok(()),
         Class::Daily
         | Class::Weekly
         | Class::PreDeploy
         | Class::Probe
         | Class::Restore
-        | Class::Recovery => None,
+        | Class::Recovery => return Ok(()),
     };
-    let Some(id) = secret.filter(|it| is_id(it)) else {
-        return Ok(());
-    };
-    let deleted = function
-        .secrets
-        .delete_branch_url(&opened.database, &id)
-        .await;
+    let deleted = function.secrets.delete_branch_url(&secret).await;
     deleted.map_err(BranchesError::Secret)
 }

@@ -64,6 +64,21 @@ enum Fate {
 }
 
 pub fn plan(rules: &Rules<'_>, all: &Branches) -> Rotation {
+    let mut rotation = judge(rules, all);
+    // What is deleted next time is needed until then.
+    rotation.delete.truncate(DELETIONS_MAX);
+    rotation
+}
+
+/// Only what runs have left: however many old snapshots wait for rotation, they do not keep it.
+pub fn leftovers(rules: &Rules<'_>, all: &Branches) -> Vec<Deletion> {
+    let mut left = judge(rules, all).delete;
+    left.retain(|it| it.branch.mark().class.is_temporary());
+    left.truncate(DELETIONS_MAX);
+    left
+}
+
+fn judge(rules: &Rules<'_>, all: &Branches) -> Rotation {
     let mut rotation = Rotation::default();
     let mut spare: Vec<(&Branch, String)> = Vec::new();
     let mut branches: Vec<&Branch> = all.0.iter().collect();
@@ -81,8 +96,6 @@ pub fn plan(rules: &Rules<'_>, all: &Branches) -> Rotation {
         }
     }
     make_room(rules, all, &mut rotation, spare);
-    // What is deleted next time is needed until then.
-    rotation.delete.truncate(DELETIONS_MAX);
     rotation
 }
 
@@ -171,7 +184,8 @@ fn fate(rules: &Rules<'_>, all: &Branches, branch: &Branch, mark: &Mark) -> Fate
 }
 
 /// What the newest deployment has replaced may be what is asked for now, so its branch is never
-/// given up for room; one after it that was begun and not reported replaces nothing yet.
+/// given up for room; one after it that was begun and not reported replaces nothing yet. The newest
+/// is the one that was reported last, which its expiry tells: not the one with the newest branch.
 fn deployed(
     rules: &Rules<'_>,
     all: &Branches,
@@ -181,7 +195,8 @@ fn deployed(
 ) -> Fate {
     let is_newer = |it: &&Branch| {
         let is_kept = it.expires_at.is_some_and(|at| at >= rules.now);
-        is_kept && is_alike(it, mark) && it.is_usable() && it.created_at > branch.created_at
+        let is_later = (it.expires_at, it.created_at) > (branch.expires_at, branch.created_at);
+        is_kept && is_alike(it, mark) && it.is_usable() && is_later
     };
     match all.0.iter().find(is_newer) {
         Some(newer) => Fate::Spare(format!(
@@ -286,7 +301,7 @@ mod tests {
             }
         }
 
-        fn plan(&self) -> Rotation {
+        fn decide<T>(&self, decide: impl Fn(&Rules<'_>, &Branches) -> T) -> T {
             let rules = Rules {
                 database: &app(),
                 keep: &KeepBranches::default(),
@@ -296,7 +311,11 @@ mod tests {
                 parent: self.parent.as_deref(),
                 now: NOW.parse().unwrap(),
             };
-            plan(&rules, &Branches(self.branches.clone()))
+            decide(&rules, &Branches(self.branches.clone()))
+        }
+
+        fn plan(&self) -> Rotation {
+            self.decide(plan)
         }
 
         fn deleted(&self) -> Vec<String> {
@@ -401,6 +420,23 @@ mod tests {
     }
 
     #[test]
+    fn the_newest_deployment_is_the_one_that_was_reported_last() {
+        let deployed = |key: &str, days_old: f64, until: &str| Branch {
+            expires_at: Some(until.parse().unwrap()),
+            ..own(Class::PreDeploy, key, days_old)
+        };
+        let of = |second: Branch| Case {
+            branches_max: Some(4),
+            ..Case::of([deployed("begun-first", 3.0, "2026-11-27T02:00:00Z"), second])
+        };
+        let reported_first = of(deployed("begun-second", 2.0, "2026-11-26T02:00:00Z"));
+        assert_eq!(reported_first.deleted(), ["pre-deploy-begun-second"]);
+        // At the same moment: the newer branch is of what was begun last.
+        let at_once = of(deployed("begun-second", 2.0, "2026-11-27T02:00:00Z"));
+        assert_eq!(at_once.deleted(), ["pre-deploy-begun-first"]);
+    }
+
+    #[test]
     fn what_a_run_left_goes_and_what_one_may_still_read_stays() {
         let source = |key: &str, hours: f64| own(Class::DumpSource, key, hours / 24.0);
         let mut kept = own(Class::Rehearsal, "kept", 20.0);
@@ -424,6 +460,21 @@ mod tests {
                 "lifeboat-probe-app-20261120T020000Z"
             ]
         );
+    }
+
+    #[test]
+    fn however_many_old_snapshots_wait_what_a_run_left_does_not_wait_behind_them() {
+        let left = own(Class::Rehearsal, "left", 7.0 / 24.0);
+        let case = Case::of((31..60).map(daily).chain([daily(0), left]));
+        let deleted = case.deleted();
+        assert_eq!(deleted.len(), DELETIONS_MAX);
+        assert!(deleted.iter().all(|it| it.starts_with("backup-")));
+        let left: Vec<String> = case
+            .decide(leftovers)
+            .into_iter()
+            .map(|it| it.name)
+            .collect();
+        assert_eq!(left, ["rehearsal-left"]);
     }
 
     #[test]
@@ -525,24 +576,29 @@ mod tests {
     /// What somebody needs first in an incident is there after it.
     fn assert_the_newest_stay(all: &Branches, plan: &Rotation) {
         let now: Timestamp = NOW.parse().unwrap();
-        let newest = |class: Class, is_wanted: &dyn Fn(&Branch) -> bool| {
-            let of_class = |it: &&Branch| {
+        let of_class = |class: Class| {
+            let is_of_it = move |it: &&Branch| {
                 Mark::of(it).is_some_and(|it| it.class == class && it.database == app())
             };
-            let wanted = all.0.iter().filter(of_class).filter(|it| is_wanted(it));
-            let newest = wanted.max_by_key(|it| it.created_at);
+            all.0.iter().filter(is_of_it)
+        };
+        let newest = |class: Class| {
+            let usable = of_class(class).filter(|it| it.is_usable());
+            let newest = usable.max_by_key(|it| it.created_at);
             newest.map(|it| it.id.clone())
         };
-        let is_usable = |it: &Branch| it.is_usable();
-        let is_kept = |it: &Branch| it.expires_at.is_none_or(|at| at >= now);
-        let is_of_use = |it: &Branch| it.is_usable() && is_kept(it);
-        let is_done = |it: &Branch| is_of_use(it) && it.expires_at.is_some();
+        // Reported last; those that never were stay, as the caller looks at each.
+        let last_deployed = |is_wanted: &dyn Fn(&Branch) -> bool| {
+            let done = of_class(Class::PreDeploy).filter(|it| it.expires_at >= Some(now));
+            let last = done.filter(|it| is_wanted(it));
+            let last = last.max_by_key(|it| (it.expires_at, it.created_at));
+            last.map(|it| it.id.clone())
+        };
         for id in [
-            newest(Class::Daily, &is_usable),
-            newest(Class::Weekly, &is_usable),
-            newest(Class::PreDeploy, &is_kept),
-            newest(Class::PreDeploy, &is_of_use),
-            newest(Class::PreDeploy, &is_done),
+            newest(Class::Daily),
+            newest(Class::Weekly),
+            last_deployed(&|_| true),
+            last_deployed(&|it: &Branch| it.is_usable()),
         ]
         .into_iter()
         .flatten()

@@ -112,7 +112,7 @@ mod tests {
         assert_eq!((then.status, then.remedy), (Status::Note, None));
         assert_eq!(
             then.summary,
-            "not there yet at that time: relation \"invoices\" does not exist"
+            "not there at that time: relation \"invoices\" does not exist"
         );
         for answer in [
             Answer::Value("0".to_owned()),

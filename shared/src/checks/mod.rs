@@ -112,9 +112,10 @@ impl Subject {
         self.result(Status::Inconclusive, summary.into(), Vec::new())
     }
 
-    /// Of a state of the past: what came into being since is no fault of it.
+    /// Of a state of the past: what came into being since is no fault of it. Whether that is so, or
+    /// it was lost by then, the state itself cannot tell.
     fn not_yet(&self, says: &str) -> CheckResult {
-        self.note(format!("not there yet at that time: {says}"), Vec::new())
+        self.note(format!("not there at that time: {says}"), Vec::new())
     }
 
     /// Passed without differences, failed with them.

@@ -42,7 +42,7 @@ pub fn reachable(answer: &Result<(), String>, seconds: f64) -> CheckResult {
 pub fn tables(answer: &Result<Tables, String>) -> CheckResult {
     let subject = Subject {
         code: CheckCode::TablesReadable,
-        name: "Every table is there and can be read".to_owned(),
+        name: "Every table that is there can be read".to_owned(),
         priority: Priority::P0,
         finding: Code::TableUnreadable,
         remedy: "read the table on production: if that fails, too, see to the role's rights; otherwise this moment cannot be restored, and Neon's support has to know",
@@ -66,10 +66,21 @@ pub fn tables(answer: &Result<Tables, String>) -> CheckResult {
     }
 }
 
+/// What was asked for and was not there: younger than that, or lost. No drill of a branch leaves
+/// any other note.
+pub fn absent(checks: &[CheckResult]) -> Vec<String> {
+    let absent = checks.iter().filter(|it| it.status == Status::Note);
+    let told = absent.map(|it| {
+        let (name, summary) = (&it.name, &it.summary);
+        format!("{name}: {summary}. It is younger than that, or was lost: if it is older, see whether production and the backups of that time have it")
+    });
+    told.collect()
+}
+
 /// What `[database.drill]` asks, as it came out of a branch of the past.
 ///
-/// What was not there yet is a note. Where that is so of every single question, none was
-/// answered, and the drill has shown no more than that some database can be read: the role's or
+/// What was not there is a note, and told by day. Where that is so of every single question, none
+/// was answered, and the drill has shown no more than that some database can be read: the role's or
 /// the database's name in `[database.neon]` may be wrong, or its search path. So it is
 /// inconclusive, which wakes somebody once, and not passed.
 pub fn not_all_absent(configured: Vec<CheckResult>) -> Vec<CheckResult> {
@@ -104,6 +115,12 @@ mod tests {
             checks.iter().map(|it| it.status).collect()
         };
         let passed = subject.passed("as expected");
+        let told = super::absent(&[absent.clone(), passed.clone()]);
+        assert_eq!(told.len(), 1);
+        assert!(
+            told[0].starts_with("invoices add up: not there"),
+            "{told:?}"
+        );
         assert_eq!(
             statuses(&[absent.clone(), passed]),
             [Status::Note, Status::Passed]

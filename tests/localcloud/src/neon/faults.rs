@@ -7,6 +7,7 @@ use hyper::Method;
 use tokio::sync::Semaphore;
 
 use super::server::NeonCall;
+use super::{Neon, NeonError};
 
 /// Which requests a fault meets, and what becomes of them.
 #[derive(Clone, Debug)]
@@ -130,6 +131,13 @@ impl NeonFaults {
         self.rules().operations.push(rule);
     }
 
+    fn operations_left(&self, project: &str) -> Vec<&'static str> {
+        let rules = self.rules();
+        let of_this = rules.operations.iter();
+        let of_this = of_this.filter(|(whose, _, _)| whose.as_deref() == Some(project));
+        of_this.map(|(_, action, _)| *action).collect()
+    }
+
     pub fn clear(&self) {
         *self.rules() = Rules::default();
     }
@@ -175,5 +183,17 @@ impl NeonFaults {
 
     fn rules(&self) -> std::sync::MutexGuard<'_, Rules> {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Neon {
+    /// The actions whose faults, made for this project, no operation has met when all have ended.
+    ///
+    /// # Errors
+    ///
+    /// There is no such project.
+    pub fn unmet_operations(&self, project: &str) -> Result<Vec<&'static str>, NeonError> {
+        self.settle(project)?;
+        Ok(self.faults().operations_left(project))
     }
 }
