@@ -164,7 +164,8 @@ async fn a_state_of_a_week_ago_is_looked_at_in_a_branch_and_production_is_not_to
 async fn assert_absent_is_told_by_day(stage: &Stage, ended: &Execution) {
     let missed = outcome_of(ended)["missed"].clone();
     assert_eq!(missed.as_array().unwrap().len(), 2, "{missed:#}");
-    assert!(stage.messages(ended, "PageTopic").await.is_empty());
+    let pages = stage.messages(ended, "PageTopic").await;
+    assert!(pages.is_empty(), "{pages:?}");
     let notices = stage.messages(ended, "NoticeTopic").await;
     assert_eq!(notices.len(), 1, "{notices:?}");
     let says = "does not exist (SQLSTATE 42P01). It is younger than that, or was lost";

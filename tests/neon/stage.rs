@@ -211,7 +211,8 @@ impl Stage {
 
     /// Messages of an execution, by topic.
     pub(super) async fn messages(&self, ended: &Execution, topic: &str) -> Vec<Message> {
-        let name = ended.arn.rsplit(':').next().unwrap();
+        // With its machine: one that the AWS CLI starts has no name of its own here.
+        let name = ended.arn.rsplit_once(":execution:").unwrap().1;
         let topic = self.cloud.physical(topic).unwrap();
         let all = self.cloud.published_messages().await.unwrap();
         let of_this = |it: &Message| it.topic_arn == topic && it.text.contains(name);
