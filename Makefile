@@ -45,7 +45,7 @@ restore: programs ## Restore the latest backup, or BACKUP=, POINT=, TABLES=, int
 	@$(BIN)/localcloud restore $(RESTORE) $(if $(YES),--yes)
 
 # Tests mostly wait: for servers to start, for state machines, for what they have delayed.
-TEST_THREADS ?= 3
+TEST_THREADS ?= 5
 
 .PHONY: test
 test: setup browser .tools/neon-5.0.1/ready ## Run every test but those that take minutes each

@@ -367,6 +367,7 @@ async fn everything(job: Job) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "a minute of both processors: make slow"]
 async fn a_nightly_backup_survives_any_fault_and_leaves_nothing() {
     let failing = vec![
         ("create_branch", OperationFault::FailsOnce(PAUSE)),

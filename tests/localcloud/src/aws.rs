@@ -146,20 +146,24 @@ impl Aws {
         target: &str,
         body: &Value,
     ) -> Result<Value, AwsError> {
-        let headers = vec![
-            ("content-type", "application/x-amz-json-1.0"),
-            ("x-amz-target", target),
-        ];
         let body = Bytes::from(body.to_string());
-        let call = Call {
+        let call = || Call {
             service,
             action: target,
             method: Method::POST,
             path_and_query: "/",
-            headers,
-            body,
+            headers: vec![
+                ("content-type", "application/x-amz-json-1.0"),
+                ("x-amz-target", target),
+            ],
+            body: body.clone(),
         };
-        let reply = self.checked(call).await?;
+        // moto walks through what other threads change, and sometimes falls: asked again, as
+        // every SDK does, it answers.
+        let reply = match self.checked(call()).await {
+            Err(AwsError::Refused { status: 500, .. }) => self.checked(call()).await?,
+            reply => reply?,
+        };
         serde_json::from_slice(if reply.body.is_empty() {
             b"null"
         } else {

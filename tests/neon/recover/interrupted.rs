@@ -63,6 +63,7 @@ impl Incident {
 }
 
 #[tokio::test]
+#[ignore = "half a minute: make slow"]
 async fn production_is_put_back_once_though_it_is_busy_and_the_answer_is_lost() {
     let incident = Incident::new("recover-lost", Setup::default()).await;
     let stage = &incident.stage;
@@ -97,6 +98,7 @@ async fn production_is_put_back_once_though_it_is_busy_and_the_answer_is_lost() 
 }
 
 #[tokio::test]
+#[ignore = "half a minute: make slow"]
 async fn what_failed_elsewhere_in_the_project_spoils_no_recovery() {
     let incident = Incident::new("recover-past", Setup::default()).await;
     let stage = &incident.stage;
@@ -114,6 +116,7 @@ async fn what_failed_elsewhere_in_the_project_spoils_no_recovery() {
 }
 
 #[tokio::test]
+#[ignore = "half a minute: make slow"]
 async fn production_whose_passwords_are_not_kept_is_asked_through_a_branch_of_it() {
     let setup = Setup {
         store_passwords: false,
@@ -139,6 +142,7 @@ async fn production_whose_passwords_are_not_kept_is_asked_through_a_branch_of_it
 /// Neon may say what it likes: while writes are stopped, production is what was checked, or the
 /// recovery is not good.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "half a minute: make slow"]
 async fn a_production_that_is_not_what_was_checked_is_not_called_good() {
     let incident = Incident::new("recover-unlike", Setup::default()).await;
     let stage = &incident.stage;
@@ -182,6 +186,7 @@ async fn a_production_that_is_not_what_was_checked_is_not_called_good() {
 }
 
 #[tokio::test]
+#[ignore = "half a minute: make slow"]
 async fn a_recovery_that_somebody_stops_is_ended_by_hand_and_says_what_it_does_not_know() {
     let incident = Incident::new("recover-stopped", Setup::default()).await;
     let stage = &incident.stage;
