@@ -378,6 +378,7 @@ async fn a_nightly_backup_survives_any_fault_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "half a minute of both processors: make slow"]
 async fn a_branches_run_survives_any_fault_and_makes_nothing_twice() {
     let failing = vec![("create_branch", OperationFault::IsCancelled)];
     a_diagonal(Job::Branches { compares: false }, failing).await;

@@ -255,6 +255,7 @@ async fn forgotten_until_rotated(stage: &Stage) -> String {
 }
 
 #[tokio::test]
+#[ignore = "most of a minute: make slow"]
 async fn a_command_that_fails_is_said_to_and_what_is_kept_or_never_ended_leaves_no_secret() {
     let stage = Stage::new("neon-commands", seeded(), "dump_compute = 0.25").await;
     let (begun, url) = begin(&stage, 0).await;
