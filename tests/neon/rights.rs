@@ -19,6 +19,7 @@ async fn asked(cloud: &Cloud, action: &str, request: &Value) -> Result<Value, St
 }
 
 #[tokio::test]
+#[ignore = "a minute: make slow; that the roles are what they should be, tests/infra holds each time"]
 async fn branches_need_no_more_than_their_role_gives_and_it_gives_no_more() {
     let world = enforced().await;
     let stage = Stage::of(world, NAME, old_project(), "").await;
