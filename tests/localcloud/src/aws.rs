@@ -16,6 +16,10 @@ use serde_json::Value;
 pub(crate) const ACCOUNT: &str = "123456789012";
 pub(crate) const REGION: &str = "us-east-1";
 
+/// As often may moto fall over what it does at the same time, one after the other.
+const FALLS_MAX: u32 = 10;
+const FALL_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// Keys of a user, or with a session token of an assumed role.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
@@ -160,10 +164,15 @@ impl Aws {
         };
         // moto walks through what other threads change, and sometimes falls: asked again, as
         // every SDK does, it answers.
-        let reply = match self.checked(call()).await {
-            Err(AwsError::Refused { status: 500, .. }) => self.checked(call()).await?,
-            reply => reply?,
-        };
+        let mut reply = self.checked(call()).await;
+        for _ in 0..FALLS_MAX {
+            let Err(AwsError::Refused { status: 500, .. }) = reply else {
+                break;
+            };
+            tokio::time::sleep(FALL_PAUSE).await;
+            reply = self.checked(call()).await;
+        }
+        let reply = reply?;
         serde_json::from_slice(if reply.body.is_empty() {
             b"null"
         } else {
