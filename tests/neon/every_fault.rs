@@ -385,15 +385,31 @@ async fn a_branches_run_survives_any_fault_and_makes_nothing_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "a quarter of an hour: every fault at every request"]
-async fn whatever_uses_branches_survives_every_fault_at_every_request() {
-    for job in [
-        Job::RestoreBranch,
-        Job::Rehearsal,
-        Job::Drill,
-        Job::Branches { compares: true },
-        Job::Backup,
-    ] {
-        everything(job).await;
-    }
+#[ignore = "minutes of both processors: make slow"]
+async fn a_backup_survives_every_fault_at_every_request() {
+    everything(Job::Backup).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "minutes of both processors: make slow"]
+async fn a_run_over_the_branches_survives_every_fault_at_every_request() {
+    everything(Job::Branches { compares: true }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "minutes of both processors: make slow"]
+async fn a_drill_of_a_branch_survives_every_fault_at_every_request() {
+    everything(Job::Drill).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "minutes of both processors: make slow"]
+async fn a_rehearsal_survives_every_fault_at_every_request() {
+    everything(Job::Rehearsal).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "minutes of both processors: make slow"]
+async fn a_restore_into_a_branch_survives_every_fault_at_every_request() {
+    everything(Job::RestoreBranch).await;
 }
