@@ -8,6 +8,8 @@
 //! fail. Not in CI: the other pairs, silence until the client gives up, 404 and limits at any
 //! request, the comparison of schemas, and the other jobs.
 
+mod everywhere;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -382,34 +384,4 @@ async fn a_nightly_backup_survives_any_fault_and_leaves_nothing() {
 async fn a_branches_run_survives_any_fault_and_makes_nothing_twice() {
     let failing = vec![("create_branch", OperationFault::IsCancelled)];
     a_diagonal(Job::Branches { compares: false }, failing).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "minutes of both processors: make slow"]
-async fn a_backup_survives_every_fault_at_every_request() {
-    everything(Job::Backup).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "minutes of both processors: make slow"]
-async fn a_run_over_the_branches_survives_every_fault_at_every_request() {
-    everything(Job::Branches { compares: true }).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "minutes of both processors: make slow"]
-async fn a_drill_of_a_branch_survives_every_fault_at_every_request() {
-    everything(Job::Drill).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "minutes of both processors: make slow"]
-async fn a_rehearsal_survives_every_fault_at_every_request() {
-    everything(Job::Rehearsal).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "minutes of both processors: make slow"]
-async fn a_restore_into_a_branch_survives_every_fault_at_every_request() {
-    everything(Job::RestoreBranch).await;
 }
