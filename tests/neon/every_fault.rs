@@ -2,11 +2,11 @@
 //! is not ours stays as it is, nothing exists twice, and after the next run that nothing
 //! disturbs all is as if nothing had been.
 //!
-//! All of it takes long, and is for `make slow`. CI runs a diagonal of it for the nightly backup
-//! and for the branches: fault n at request n, each list counted round, so that each request of
-//! an undisturbed run meets one fault, and each fault meets one request; and operations that
-//! fail. Not in CI: the other pairs, silence until the client gives up, 404 and limits at any
-//! request, the comparison of schemas, and the other jobs.
+//! All of it takes long, and is for `make slow`. Here is a diagonal for the nightly backup and for
+//! the branches: fault n at request n, each list counted round, so that each request of an
+//! undisturbed run meets one fault, and each fault meets one request; and operations that fail.
+//! All other pairs, silence until the client gives up, 404 and limits at any request, the
+//! comparison of schemas, and the other kinds of run are in `everywhere`.
 
 mod everywhere;
 
